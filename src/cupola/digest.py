@@ -1,0 +1,77 @@
+"""Every hash and key that Cupola makes, in one place.
+
+A digest is text: a prefix that says what was hashed, a colon, and 40 hex digits (160 bits of BLAKE3). Two things of
+different kinds never share a digest, and one that turns up in a log or a table can be read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from blake3 import blake3
+
+BYTES = 20
+
+
+def _digest(prefix: str, *parts: bytes) -> str:
+    # Each part is preceded by its length, so that ("ab", "c") and ("a", "bc") differ.
+    hasher = blake3(prefix.encode())
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "big"))
+        hasher.update(part)
+    return f"{prefix}:{hasher.hexdigest(BYTES)}"
+
+
+def blob(data: bytes) -> str:
+    """Return the digest of plain bytes, which names their file among the blobs."""
+    return "blob:" + blake3(data).hexdigest(BYTES)
+
+
+def blob_hasher() -> blake3:
+    """Return a hasher to feed; finish with `blob_of`."""
+    return blake3()
+
+
+def blob_of(hasher: blake3) -> str:
+    """Return the digest of what a hasher from `blob_hasher` was fed."""
+    return "blob:" + hasher.hexdigest(BYTES)
+
+
+def value(materializer: str, format_number: int, spec: bytes, content: bytes) -> str:
+    """Return the identity of a stored value: its materializer, what describes it, and its content."""
+    return _digest("val", materializer.encode(), str(format_number).encode(), spec, content)
+
+
+def snapshot(data: bytes) -> str:
+    """Return the id of a snapshot from its bytes."""
+    return _digest("snap", data)
+
+
+def code_part(kind: str, name: str, content: bytes) -> str:
+    """Return the digest of one definition, constant or library version."""
+    return _digest("code", kind.encode(), name.encode(), content)
+
+
+def code(parts: Iterable[str]) -> str:
+    """Return the digest of all code that a step reaches, from the digests of its parts in any order."""
+    return _digest("codes", *(part.encode() for part in sorted(parts)))
+
+
+def base_key(parts: Iterable[bytes]) -> str:
+    """Return the part of a step's cache key that is known at compile time."""
+    return _digest("base", *parts)
+
+
+def inputs_key(parts: Iterable[tuple[str, str]]) -> str:
+    """Return the part of a step's cache key that its inputs decide, from `(name, digest)` in any order."""
+    return _digest("in", *(text.encode() for pair in sorted(parts) for text in pair))
+
+
+def chain(previous: bytes, frame: bytes) -> bytes:
+    """Return the chained digest of a journal: of the digest so far and the next frame."""
+    return blake3(previous + frame).digest(BYTES)
+
+
+def folder(entries: Iterable[tuple[str, str, str]]) -> str:
+    """Return the digest of a folder from `(path, kind, digest)` of what is in it, in any order."""
+    return _digest("dir", *(text.encode(errors="surrogateescape") for entry in sorted(entries) for text in entry))

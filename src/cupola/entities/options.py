@@ -1,0 +1,174 @@
+"""Every knob of a step or a pipeline, once: its name, type, default and help.
+
+Decorators, `with_options`, configuration files, `--show-config` and the docs all read these structs.
+Callables (`key`, hooks, exception classes of `Retry.on`) stay in the authoring process: a snapshot keeps their names.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from cupola.errors import ConfigError
+
+OnError = Literal["stop", "kill", "continue"]
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """When and how often a failed step is tried again.
+
+    Args:
+        attempts: How often the step is tried in all, the first time included.
+        delay: Seconds before the second attempt.
+        backoff: Factor by which the delay grows with each further attempt.
+        jitter: Largest random part of the delay, as a share of it, from 0 to 1.
+        max_delay: Upper bound of the delay in seconds.
+        on: Exception classes that are worth another attempt; every `Exception` when empty.
+    """
+
+    attempts: int = 3
+    delay: float = 1.0
+    backoff: float = 2.0
+    jitter: float = 0.1
+    max_delay: float = 60.0
+    on: tuple[type[BaseException] | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.on, type):
+            msgspec.structs.force_setattr(self, "on", (self.on,))
+        for name, low in (("attempts", 1), ("delay", 0), ("backoff", 0), ("jitter", 0), ("max_delay", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or value < low:
+                raise ConfigError(f"Retry({name}={value!r}) must be a number of at least {low}")
+        if self.jitter > 1:
+            raise ConfigError(f"Retry(jitter={self.jitter!r}) must be at most 1: it is a share of the delay")
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """What a step needs to run. Checked and recorded; enforced by engines that can.
+
+    Args:
+        cpu: Number of processors.
+        memory: Memory, as bytes or with a unit (`"8GiB"`).
+        gpu: Number of graphics processors.
+        gpu_type: Model of the graphics processor, such as `"a100"`.
+        slots: Named slots of the host or cluster, such as `{"licence": 1}`.
+    """
+
+    cpu: float | None = None
+    memory: int | str | None = None
+    gpu: int | None = None
+    gpu_type: str | None = None
+    slots: dict[str, float] = {}
+
+
+class Image(msgspec.Struct, frozen=True):
+    """The container image that a step runs in.
+
+    Args:
+        base: Image to start from.
+        dockerfile: Path of a Dockerfile relative to the source root.
+        requirements: Python requirements to install.
+        apt: Debian packages to install.
+        env: Environment variables of the image.
+    """
+
+    base: str | None = None
+    dockerfile: str | None = None
+    requirements: tuple[str, ...] = ()
+    apt: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+
+
+class Model(msgspec.Struct, frozen=True):
+    """The registered model that a step or pipeline works on.
+
+    Args:
+        name: Name of the model.
+        version: Number, name or stage of the version; a new version when None.
+        tags: Tags of the model.
+        description: What the model is.
+        license: Licence of the model.
+        audience: Whom it is for.
+        use_cases: What it is for.
+        limitations: What it can't do.
+        trade_offs: What was given up for what.
+        ethics: What to be careful about.
+    """
+
+    name: str
+    version: int | str | None = None
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    license: str = ""
+    audience: str = ""
+    use_cases: str = ""
+    limitations: str = ""
+    trade_offs: str = ""
+    ethics: str = ""
+
+
+class CachePolicy(msgspec.Struct, frozen=True):
+    """What decides whether an earlier result of a step may stand for a new one.
+
+    Args:
+        ignore: Names of inputs that don't count.
+        files: Paths, relative to the source root, whose content counts.
+        env: Names of environment variables whose values count.
+        key: Function of the step's literal inputs as a dict; what it returns counts instead of those inputs.
+        expires: Age after which a result is no longer used.
+        code: Whether the step's code counts.
+        write: Whether a result may be used by later runs.
+        verify: Share of hits that are run again and compared, from 0 to 1.
+        read: Whether results of earlier runs may be used.
+    """
+
+    ignore: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    key: Callable[[Mapping[str, Any]], Any] | None = None
+    expires: datetime.timedelta | None = None
+    code: bool = True
+    write: bool = True
+    verify: float = 0.0
+    read: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("ignore", "files", "env"):
+            given = getattr(self, name)
+            if isinstance(given, str):
+                raise ConfigError(f"CachePolicy({name}={given!r}) must be a list of names", fix=f"write {name}=[{given!r}]")
+            msgspec.structs.force_setattr(self, name, tuple(str(item) for item in given))
+        if not 0 <= self.verify <= 1:
+            raise ConfigError(f"CachePolicy(verify={self.verify!r}) must be between 0 and 1: it is a share of the hits")
+
+
+class ArtifactConfig(msgspec.Struct, frozen=True):
+    """How an output is recorded as an artifact; stands inside `Annotated[T, ArtifactConfig(...)]`.
+
+    Args:
+        name: Name of the artifact, instead of `pipeline/invocation/output`.
+        version: Version named by you; the store numbers versions when None.
+        tags: Tags of each version.
+        metadata: Metadata of each version.
+        kind: What it is for people: `data`, `model`, `metrics`, `report`.
+        materializer: Id of the materializer to use, such as `pickle`.
+    """
+
+    name: str | None = None
+    version: str | int | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+    kind: str = ""
+    materializer: str | None = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "tags", tuple(self.tags))
+
+
+Hook = Callable[[Any], object]
+Environment = Mapping[str, str]
+Requirements = Sequence[str] | str

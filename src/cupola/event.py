@@ -1,0 +1,307 @@
+"""The events of a run: what happened, in order, as one tagged union; and what they add up to.
+
+The driver that holds the run's lease writes them, each before anything depends on it. A step's outputs, metadata, tags
+and lineage travel together in its one `StepFinished`, so nobody ever sees half a step. Readers are the projection into
+a database, resume, and whoever follows a run.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cupola.entities.artifact import OutputRecord
+from cupola.entities.run import Failure, RunStatus, StepStatus
+
+FORMAT = 1
+
+
+class _Event(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """What all events share: `at`, the driver's clock in seconds since 1970, for people only."""
+
+    at: float
+
+
+class RunStarted(_Event, frozen=True, array_like=True, tag=1):
+    """A driver began a run. Always the first event.
+
+    Attributes:
+        run: Id of the run.
+        name: Name of the run.
+        pipeline: Name of the pipeline.
+        source: `module:qualname` of the pipeline.
+        snapshot: Id of the snapshot.
+        snapshot_bytes: Its bytes when small; otherwise the blob store has them under `snapshot_blob`.
+        snapshot_blob: Digest of the blob with its bytes, else empty.
+        project: Name of the project.
+        params: Bound parameters, encoded.
+        tags: Tags of the run.
+        facts: What was true around it: `host`, `pid`, `user`, `root`, `command`, `python`, `cupola`, `file`.
+        origins: Where each parameter and option was set, by dotted path (`"params.rate": "run.yaml"`).
+        places: `path:line` of each code part by its position in the snapshot, path relative to the source root.
+    """
+
+    run: str
+    name: str
+    pipeline: str
+    source: str
+    snapshot: str
+    snapshot_bytes: bytes = b""
+    snapshot_blob: str = ""
+    project: str = "default"
+    params: dict[str, bytes] = {}
+    tags: tuple[str, ...] = ()
+    facts: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    places: tuple[str, ...] = ()
+    format: int = FORMAT
+
+
+class RunMoved(_Event, frozen=True, array_like=True, tag=2):
+    """The run as a whole changed its state without ending: `cancelling`, `paused`, `running`."""
+
+    status: RunStatus
+    reason: str = ""
+
+
+class StepStarted(_Event, frozen=True, array_like=True, tag=3):
+    """An attempt of a step began. `step` is its position in the snapshot, here and below."""
+
+    step: int
+    attempt: int = 1
+    log: int = 0
+    """Where the attempt's output begins in the run's log, in bytes."""
+
+
+class StepRetrying(_Event, frozen=True, array_like=True, tag=4):
+    """An attempt failed and another one follows after `delay_s` seconds."""
+
+    step: int
+    attempt: int
+    failure: Failure
+    delay_s: float
+    log: int = 0
+    """Where the attempt's output ends in the run's log, in bytes."""
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """What an attempt used: processor seconds and the largest resident memory of its process in bytes."""
+
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+
+
+class StepFinished(_Event, frozen=True, array_like=True, tag=5):
+    """A step is finished; it never runs again in this run.
+
+    Attributes:
+        outputs: What it produced, declared outputs first, then what it saved by name.
+        inputs: Digest of each input by parameter name.
+        used: Artifact versions that it read besides its inputs, as `(run, step, position)`.
+        metadata: Metadata of the step by key, encoded.
+        run_metadata: Metadata that the step logged for its run.
+        metrics: Points `(name, step, value)` in the order they were logged.
+        tags: Tags added to the step.
+        run_tags: Tags added to the run.
+        removed_tags: Tags removed from the step; `removed_run_tags` likewise.
+        log: Where the step's output ends in the run's log, in bytes.
+        inputs_key: Digest of the inputs for the cache; empty when the result is not to be used again.
+        uncacheable: Why the result can't be used again although it was to be; else empty.
+        expires_at: Time after which the result is not used again; 0 for never.
+        warnings: What a person should know of this step.
+    """
+
+    step: int
+    attempt: int = 1
+    outputs: tuple[OutputRecord, ...] = ()
+    inputs: dict[str, str] = {}
+    log: int = 0
+    usage: Usage = Usage()
+    inputs_key: str = ""
+    uncacheable: str = ""
+    expires_at: float = 0.0
+    used: tuple[tuple[str, int, int], ...] = ()
+    metadata: dict[str, bytes] = {}
+    run_metadata: dict[str, bytes] = {}
+    metrics: tuple[tuple[str, float, float], ...] = ()
+    tags: tuple[str, ...] = ()
+    run_tags: tuple[str, ...] = ()
+    removed_tags: tuple[str, ...] = ()
+    removed_run_tags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class StepCached(_Event, frozen=True, array_like=True, tag=6):
+    """A step did not run: an earlier result stands for it.
+
+    Attributes:
+        from_run: Id of the run that made the result; `from_step` is the step's position in it.
+        inputs: Digest of each input by parameter name.
+        inputs_key: Digest of the inputs for the cache.
+        saved_s: Seconds that the step took then.
+        made_at: When the result was made, seconds since 1970.
+    """
+
+    step: int
+    from_run: str
+    from_step: int
+    inputs: dict[str, str] = {}
+    inputs_key: str = ""
+    saved_s: float = 0.0
+    made_at: float = 0.0
+
+
+class StepFailed(_Event, frozen=True, array_like=True, tag=7):
+    """The last attempt of a step failed.
+
+    Attributes:
+        status: `failed` or `cancelled`.
+        saved: What it had saved by name before it failed.
+        inputs, metadata, tags, log, usage: As in `StepFinished`.
+    """
+
+    step: int
+    failure: Failure
+    attempt: int = 1
+    status: StepStatus = StepStatus.FAILED
+    inputs: dict[str, str] = {}
+    log: int = 0
+    usage: Usage = Usage()
+    saved: tuple[OutputRecord, ...] = ()
+    metadata: dict[str, bytes] = {}
+    run_metadata: dict[str, bytes] = {}
+    metrics: tuple[tuple[str, float, float], ...] = ()
+    tags: tuple[str, ...] = ()
+    run_tags: tuple[str, ...] = ()
+    removed_tags: tuple[str, ...] = ()
+    removed_run_tags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class StepsSkipped(_Event, frozen=True, array_like=True, tag=8):
+    """Steps that will never start in this run, and the step whose failure caused it (-1 when the run was stopped)."""
+
+    steps: tuple[int, ...]
+    because_of: int = -1
+
+
+class RunFinished(_Event, frozen=True, array_like=True, tag=9):
+    """The driver ended the run."""
+
+    status: RunStatus
+    failure: Failure | None = None
+    failed_step: int = -1
+    warnings: tuple[str, ...] = ()
+    log: int = 0
+
+
+class RunLost(_Event, frozen=True, array_like=True, tag=10):
+    """The driver vanished; whoever opened the store next says so. Steps that were running are lost."""
+
+    reason: str
+    signal: str = ""
+
+
+class RunSealed(_Event, frozen=True, array_like=True, tag=11):
+    """What the store gave the run, so that a rebuilt database gives the same. The last event of a run.
+
+    Attributes:
+        number: The run's own sequence number in the store.
+        versions: `(step, position, version)` of each artifact version that the store numbered, in order.
+    """
+
+    number: int
+    versions: tuple[tuple[int, int, str], ...] = ()
+
+
+Event = (
+    RunStarted
+    | RunMoved
+    | StepStarted
+    | StepRetrying
+    | StepFinished
+    | StepCached
+    | StepFailed
+    | StepsSkipped
+    | RunFinished
+    | RunLost
+    | RunSealed
+)
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the canonical bytes of an event."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> Event:
+    """Read the bytes of an event.
+
+    Raises:
+        msgspec.DecodeError: They are no event of a known format.
+    """
+    return _decoder.decode(data)
+
+
+class StepState(msgspec.Struct):
+    """What the events so far say of one step."""
+
+    status: StepStatus = StepStatus.PENDING
+    attempts: int = 0
+    outputs: tuple[OutputRecord, ...] = ()
+    failure: Failure | None = None
+    from_run: str = ""
+
+
+class RunState(msgspec.Struct):
+    """What the events so far say of a run: `fold` of its journal."""
+
+    started: RunStarted | None = None
+    status: RunStatus = RunStatus.QUEUED
+    steps: dict[int, StepState] = {}
+    failure: Failure | None = None
+    sealed: bool = False
+
+
+def fold(state: RunState, event: Event) -> RunState:
+    """Apply one event to the state of its run, in place, and return that state."""
+    match event:
+        case RunStarted():
+            state.started = event
+            state.status = RunStatus.RUNNING
+        case RunMoved():
+            state.status = event.status
+        case StepStarted():
+            step = _step(state, event.step)
+            step.status, step.attempts = StepStatus.RUNNING, event.attempt
+        case StepRetrying():
+            step = _step(state, event.step)
+            step.status, step.failure = StepStatus.RETRYING, event.failure
+        case StepFinished():
+            step = _step(state, event.step)
+            step.status, step.outputs, step.failure = StepStatus.COMPLETED, event.outputs, None
+        case StepCached():
+            step = _step(state, event.step)
+            step.status, step.from_run = StepStatus.CACHED, event.from_run
+        case StepFailed():
+            step = _step(state, event.step)
+            step.status, step.failure = event.status, event.failure
+        case StepsSkipped():
+            for number in event.steps:
+                _step(state, number).status = StepStatus.SKIPPED
+        case RunFinished():
+            state.status, state.failure = event.status, event.failure
+        case RunLost():
+            state.status = RunStatus.LOST
+            for step in state.steps.values():
+                if step.status in (StepStatus.RUNNING, StepStatus.RETRYING):
+                    step.status = StepStatus.LOST
+        case RunSealed():
+            state.sealed = True
+    return state
+
+
+def _step(state: RunState, number: int) -> StepState:
+    return state.steps.setdefault(number, StepState())

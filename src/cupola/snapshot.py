@@ -1,0 +1,222 @@
+"""The snapshot: the graph of one run as immutable bytes.
+
+Made by the compiler from Python, read by everything else. It holds what to run and nothing of where or when: no line
+numbers, no absolute paths, no host, no commit. Its id is the digest of its bytes, so equal programs with equal
+parameters have one snapshot. The bytes are stored and hashed as they are and never written again from the struct.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cupola import digest
+
+FORMAT = 1
+
+
+class Literal(msgspec.Struct, frozen=True, array_like=True, tag="literal"):
+    """An input known when the pipeline is compiled.
+
+    Attributes:
+        value: The value as `values.encode` writes it.
+    """
+
+    value: bytes
+
+
+class FromStep(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+    """An input that is an output of an earlier step.
+
+    Attributes:
+        step: Position of that step in `Snapshot.steps`.
+        output: Name of its output.
+    """
+
+    step: int
+    output: str
+
+
+class Gather(msgspec.Struct, frozen=True, array_like=True, tag="gather"):
+    """An input that is a list, tuple or dict with outputs inside.
+
+    Attributes:
+        kind: `list`, `tuple` or `dict`.
+        items: The parts, in order.
+        keys: The keys of a dict, encoded by `values.encode`, in order; empty for the others.
+    """
+
+    kind: str
+    items: tuple[Literal | FromStep | Gather, ...]
+    keys: tuple[bytes, ...] = ()
+
+
+Source = Literal | FromStep | Gather
+
+
+class OutputSpec(msgspec.Struct, frozen=True, array_like=True):
+    """One declared output of a step.
+
+    Attributes:
+        name: Name of the output, unique within the step.
+        type: The annotation as text, for people.
+        artifact: Name of the artifact that its versions belong to.
+        materializer: Id of a materializer chosen by the user, else empty.
+        version: Version named by the user, else empty.
+        tags: Tags of each version.
+        metadata: Metadata of each version, values encoded.
+        kind: Kind of artifact for people.
+    """
+
+    name: str
+    type: str
+    artifact: str
+    materializer: str = ""
+    version: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, bytes] = {}
+    kind: str = ""
+
+
+class CodePart(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that a step's result depends on by its code; the leaves of the cache key, so that a miss can be named.
+
+    Attributes:
+        kind: `function`, `class`, `constant`, `default`, `closure`, `decorator`, `module`, `library`, `python`.
+        name: `module:qualname` of a definition, `name` of a library.
+        digest: Digest of the part alone.
+        text: What people can compare: a value, a version; empty for definitions.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    text: str = ""
+
+
+class StepOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The options of one step as they hold in this run, as plain data.
+
+    Attributes:
+        cache: Whether results of earlier runs may be used and this one's may be used later.
+        cache_*: The parts of the cache policy; `cache_key_value` is what the user's key function returned, encoded.
+        attempts, delay, backoff, jitter, max_delay, retry_on: The retry policy; exception classes as `module.Name`.
+        timeout_s: Limit of one attempt in seconds.
+        env: Environment variables of the step.
+        resources, image, secrets, requirements, model, orchestrator: Checked and kept; needs machinery of its own to run.
+        hooks: Names of the hooks by event, for people.
+        settings: Settings of components.
+    """
+
+    cache_read: bool = True
+    cache_write: bool = True
+    cache_code: bool = True
+    cache_ignore: tuple[str, ...] = ()
+    cache_files: tuple[str, ...] = ()
+    cache_env: tuple[str, ...] = ()
+    cache_key: bytes | None = None
+    cache_expires_s: float | None = None
+    cache_verify: float = 0.0
+    attempts: int = 1
+    delay: float = 1.0
+    backoff: float = 2.0
+    jitter: float = 0.1
+    max_delay: float = 60.0
+    retry_on: tuple[str, ...] = ()
+    timeout_s: float | None = None
+    env: dict[str, str] = {}
+    resources: bytes = b""
+    image: bytes = b""
+    secrets: dict[str, str] = {}
+    requirements: tuple[str, ...] = ()
+    model: bytes = b""
+    orchestrator: str = ""
+    hooks: dict[str, str] = {}
+    settings: bytes = b""
+
+
+class StepSpec(msgspec.Struct, frozen=True, array_like=True):
+    """One step of the graph.
+
+    Attributes:
+        name: Invocation name, unique in the run, such as `fit_2` or `prepare/fit`.
+        source: `module:qualname` of the function, the module relative to the source root.
+        code: Positions in `Snapshot.parts` of all that the step's code reaches, sorted.
+        code_digest: Digest of those parts; empty when the code can't be hashed.
+        uncacheable: Why the step can't be cached although it was asked to; empty otherwise.
+        inputs: The wiring by parameter name, in the order of the signature, defaults included.
+        outputs: The declared outputs.
+        after: Positions of the steps that must be over before, without data.
+        options: Position in `Snapshot.options`.
+        base_key: Digest of everything that decides the result but the outputs of earlier steps; empty when uncacheable.
+    """
+
+    name: str
+    source: str
+    code: tuple[int, ...]
+    code_digest: str
+    uncacheable: str
+    inputs: dict[str, Source]
+    outputs: tuple[OutputSpec, ...]
+    after: tuple[int, ...]
+    options: int
+    base_key: str
+
+
+class RunOutput(msgspec.Struct, frozen=True, array_like=True):
+    """One value that the pipeline function returned, under its name."""
+
+    name: str
+    source: Source
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The graph of one run.
+
+    Attributes:
+        format: Format number of the bytes.
+        pipeline: Name of the pipeline.
+        source: `module:qualname` of the pipeline function.
+        params: Bound parameters of the pipeline, encoded by `values.encode`.
+        steps: The steps; each stands after all that it depends on.
+        outputs: What the pipeline function returned.
+        parts: All code parts that steps refer to by position.
+        options: All step options that steps refer to by position.
+        on_error: `stop`, `kill` or `continue`.
+        tags: Tags of the run.
+        description: First paragraph of the pipeline's description.
+        python: `major.minor` of the interpreter that compiled it.
+        settings: Settings of components, encoded.
+    """
+
+    pipeline: str
+    source: str
+    params: dict[str, bytes]
+    steps: tuple[StepSpec, ...]
+    outputs: tuple[RunOutput, ...] = ()
+    parts: tuple[CodePart, ...] = ()
+    options: tuple[StepOptions, ...] = ()
+    on_error: str = "stop"
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    python: str = ""
+    settings: bytes = b""
+    format: int = FORMAT
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(Snapshot)
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Return the canonical bytes of a snapshot."""
+    return _encoder.encode(snapshot)
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Read the bytes of a snapshot."""
+    return _decoder.decode(data)
+
+
+def snapshot_id(data: bytes) -> str:
+    """Return the id of a snapshot: the digest of its bytes."""
+    return digest.snapshot(data)
