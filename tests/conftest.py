@@ -1,0 +1,99 @@
+"""What all tests share: a store of their own, and the book of which capability was shown by a test that really ran.
+
+A test says `@pytest.mark.feature("CORE-07")`. In CI, when the whole suite runs, each id of docs/features.md must have been
+shown by at least one test that passed; otherwise the session fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FEATURE_ROW = re.compile(r"^\|\s*([A-Z]+-\d+)\s*\|", re.MULTILINE)
+shown: dict[str, list[str]] = {}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a store of the test's own, empty, which CUPOLA_HOME names."""
+    for name in list(os.environ):
+        if name.startswith("CUPOLA_") and name != "CUPOLA_TEST_SIZE":
+            monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("CUPOLA_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_folder() -> Iterator[None]:
+    before = os.getcwd()
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs `python <arguments>` in a fresh process, by default in the test's own folder."""
+
+    def run(*arguments: object, cwd: Path = tmp_path, timeout_s: float = 60, **environment: str):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Properties travel with the reports of xdist's workers; markers don't.
+    for item in items:
+        for mark in item.iter_markers("feature"):
+            item.user_properties.extend(("feature", identifier) for identifier in mark.args)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed:
+        for kind, identifier in report.user_properties:
+            if kind == "feature":
+                shown.setdefault(str(identifier), []).append(report.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not _must_show_all(config):
+        return
+    for identifier in _listed():
+        terminalreporter.write_line(f"{identifier}: shown by {len(shown.get(identifier, ()))} tests")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _must_show_all(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        missing = [identifier for identifier in _listed() if identifier not in shown]
+        unknown = sorted(set(shown) - set(_listed()))
+        for identifier in missing:
+            print(f"\n{identifier} of docs/features.md was shown by no test that ran")
+        for identifier in unknown:
+            print(f"\n{identifier} has tests but no row in docs/features.md")
+        if missing or unknown:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _must_show_all(config: pytest.Config) -> bool:
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
+    return whole and bool(os.environ.get("CI")) and not hasattr(config, "workerinput")
+
+
+def _listed() -> list[str]:
+    return FEATURE_ROW.findall((REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8"))
