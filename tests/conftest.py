@@ -1,11 +1,12 @@
 """What all tests share: a store of their own, and the book of which capability was shown by a test that really ran.
 
-A test says `@pytest.mark.feature("CORE-07")`. In CI, when the whole suite runs, each id of docs/features.md must have been
-shown by at least one test that passed; otherwise the session fails.
+A test says `@pytest.mark.feature("CORE-07")`. In CI, when the whole suite runs, each id of docs/features.md must have
+been shown by at least one test that passed; otherwise the session fails.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -39,12 +40,12 @@ def _same_folder() -> Iterator[None]:
 
 
 @pytest.fixture
-def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs `python <arguments>` in a fresh process, by default in the test's own folder."""
+def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a program in a fresh process, by default in the test's own folder."""
 
-    def run(*arguments: object, cwd: Path = tmp_path, timeout_s: float = 60, **environment: str):
+    def run(*command: object, cwd: Path = tmp_path, timeout_s: float = 60, **environment: str):
         return subprocess.run(
-            [sys.executable, *map(str, arguments)],
+            list(map(str, command)),
             cwd=cwd,
             env={**os.environ, **environment},
             capture_output=True,
@@ -52,9 +53,22 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
             errors="replace",
             timeout=timeout_s,
             stdin=subprocess.DEVNULL,
+            check=False,
         )
 
     return run
+
+
+@pytest.fixture
+def run_python(run_program: Callable[..., subprocess.CompletedProcess[str]]):
+    """Return a function that runs `python <arguments>` with the interpreter of the tests."""
+    return functools.partial(run_program, sys.executable)
+
+
+@pytest.fixture
+def run_cupola(run_program: Callable[..., subprocess.CompletedProcess[str]]):
+    """Return a function that runs `cupola <arguments>` as a user does, from the environment of the tests."""
+    return functools.partial(run_program, Path(sys.executable).with_name("cupola"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

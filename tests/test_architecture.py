@@ -65,11 +65,8 @@ def imports_of(module: str) -> set[str]:
 
 def named_in_text(tree: ast.AST) -> set[str]:
     """Return the modules that texts name, as tables of plugins and lazy exports do."""
-    texts = {
-        node.value.partition(":")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    texts = {value.partition(":")[0] for value in constants if isinstance(value, str)}
     return (texts | {f"cupola.{text}" for text in texts}) & set(TREES)
 
 
