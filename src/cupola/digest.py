@@ -75,3 +75,8 @@ def chain(previous: bytes, frame: bytes) -> bytes:
 def folder(entries: Iterable[tuple[str, str, str]]) -> str:
     """Return the digest of a folder from `(path, kind, digest)` of what is in it, in any order."""
     return _digest("dir", *(text.encode(errors="surrogateescape") for entry in sorted(entries) for text in entry))
+
+
+def variable(text: str | None) -> str:
+    """Return the digest of an environment variable or of a file that isn't there (None)."""
+    return _digest("env", b"" if text is None else b"=" + text.encode(errors="surrogateescape"))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from cupola.errors import ConfigError
 
@@ -172,3 +173,87 @@ class ArtifactConfig(msgspec.Struct, frozen=True):
 Hook = Callable[[Any], object]
 Environment = Mapping[str, str]
 Requirements = Sequence[str] | str
+
+
+class StepKnobs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may say of a step, by decorator, `with_options` or configuration; `UNSET` is what was not said.
+
+    Attributes:
+        name: Name of the step; its function's name when not said.
+        cache: Whether and how earlier results may be used.
+        retry: Number of attempts in all, or a `Retry`.
+        timeout: Limit of one attempt, in seconds or as a duration such as `"10m"`.
+        resources: What the step needs to run.
+        env: Environment variables of the step; they count for the cache.
+        requirements: Python requirements of the step, as a list or the path of a file.
+        image: The container image that the step runs in.
+        secrets: Environment variables filled from secrets, such as `{"TOKEN": "{{hub.token}}"}`.
+        model: The registered model that the step works on.
+        orchestrator: Name of the component that runs this one step elsewhere.
+        on_start, on_success, on_failure, on_end: Functions of the `StepRun`, called at these moments.
+        settings: Settings of components by name.
+    """
+
+    name: str | UnsetType = UNSET
+    cache: bool | CachePolicy | UnsetType = UNSET
+    retry: int | Retry | UnsetType = UNSET
+    timeout: float | str | datetime.timedelta | None | UnsetType = UNSET
+    resources: Resources | UnsetType = UNSET
+    env: Environment | UnsetType = UNSET
+    requirements: Requirements | UnsetType = UNSET
+    image: Image | UnsetType = UNSET
+    secrets: Mapping[str, str] | UnsetType = UNSET
+    model: Model | UnsetType = UNSET
+    orchestrator: str | UnsetType = UNSET
+    on_start: Hook | UnsetType = UNSET
+    on_success: Hook | UnsetType = UNSET
+    on_failure: Hook | UnsetType = UNSET
+    on_end: Hook | UnsetType = UNSET
+    settings: Mapping[str, Any] | UnsetType = UNSET
+
+
+class PipelineKnobs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may say of a pipeline; `cache`, `retry`, `env`, `secrets` and `model` hold for its steps.
+
+    Attributes:
+        name: Name of the pipeline; its function's name when not said.
+        dynamic: Whether the pipeline function's own control flow decides at run time.
+        on_error: What a failed step means for the others: `stop`, `kill` or `continue`.
+        tags: Tags of each run.
+        description: What the pipeline is for; the function's docstring when not said.
+        on_start, on_success, on_failure, on_end: Functions of the `Run`, called at these moments.
+        raise_on_failure: Whether a failed run raises `RunFailed`; the run is returned otherwise.
+    """
+
+    name: str | UnsetType = UNSET
+    dynamic: bool | UnsetType = UNSET
+    cache: bool | CachePolicy | UnsetType = UNSET
+    retry: int | Retry | UnsetType = UNSET
+    on_error: OnError | UnsetType = UNSET
+    tags: Sequence[str] | UnsetType = UNSET
+    model: Model | UnsetType = UNSET
+    env: Environment | UnsetType = UNSET
+    secrets: Mapping[str, str] | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    on_start: Hook | UnsetType = UNSET
+    on_success: Hook | UnsetType = UNSET
+    on_failure: Hook | UnsetType = UNSET
+    on_end: Hook | UnsetType = UNSET
+    settings: Mapping[str, Any] | UnsetType = UNSET
+    raise_on_failure: bool | UnsetType = UNSET
+
+
+HOOKS = ("on_start", "on_success", "on_failure", "on_end")
+Knobs = TypeVar("Knobs", StepKnobs, PipelineKnobs)
+
+
+def merge_knobs(lower: Knobs, higher: Knobs) -> Knobs:
+    """Return the knobs of both; what `higher` says wins, and environment variables are added up by name."""
+    changes = {
+        name: value for name in higher.__struct_fields__ if (value := getattr(higher, name)) is not UNSET
+    }
+    for name in ("env", "secrets", "settings"):
+        below = getattr(lower, name)
+        if name in changes and below is not UNSET:
+            changes[name] = {**below, **changes[name]}
+    return msgspec.structs.replace(lower, **changes) if changes else lower

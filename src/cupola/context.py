@@ -1,0 +1,241 @@
+"""The running step: who it is, and what it records besides its outputs.
+
+The worker makes one `StepContext` for each attempt; helpers that users call write into it, and the worker hands its
+content back with the result. Nothing here touches a store or a file but through the ports the worker put in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from cupola import values
+from cupola.entities.artifact import Manifest, OutputRecord, VersionRecord
+from cupola.errors import ConfigError, CupolaError, NotFound
+
+T = TypeVar("T")
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """The run that a step belongs to: its id, name, project and bound parameters (encoded)."""
+
+    id: str
+    name: str
+    project: str
+    encoded_params: dict[str, bytes]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The bound parameters of the pipeline by name."""
+        return {name: values.decode(data) for name, data in self.encoded_params.items()}
+
+
+class StepInfo(msgspec.Struct, frozen=True):
+    """The step itself: its invocation name, function and position in the snapshot."""
+
+    name: str
+    source: str
+    position: int
+
+
+class PipelineInfo(msgspec.Struct, frozen=True):
+    """The pipeline of the run: its name and function."""
+
+    name: str
+    source: str
+
+
+class ArtifactAccess(msgspec.Struct, frozen=True):
+    """What a step may do with artifacts by name: store a value, find a version, load what is stored."""
+
+    store: Callable[[Any, str, str], Manifest]
+    find: Callable[[str, str], VersionRecord]
+    load: Callable[[Manifest, object, bool], Any]
+    uri: Callable[[str], str]
+
+
+class Recorded(msgspec.Struct):
+    """What an attempt recorded besides its outputs, in the order it was said."""
+
+    metadata: dict[str, bytes] = {}
+    run_metadata: dict[str, bytes] = {}
+    output_metadata: dict[str, dict[str, bytes]] = {}
+    output_tags: dict[str, list[str]] = {}
+    metrics: list[tuple[str, float, float]] = []
+    tags: list[str] = []
+    run_tags: list[str] = []
+    removed_tags: list[str] = []
+    removed_run_tags: list[str] = []
+    saved: list[OutputRecord] = []
+    used: list[tuple[str, int, int]] = []
+    warnings: list[str] = []
+
+
+class StepContext:
+    """What a step may ask about itself while it runs.
+
+    Attributes:
+        run: The run: `.id .name .project .params`.
+        step: The step: `.name .source .position`.
+        pipeline: The pipeline: `.name .source`.
+        outputs: Names of the declared outputs.
+        attempt: Number of this attempt, from 1.
+        recorded: What was recorded so far; for Cupola's own helpers.
+    """
+
+    __slots__ = ("artifacts", "attempt", "outputs", "pipeline", "recorded", "run", "step")
+
+    def __init__(
+        self, run: RunInfo, pipeline: PipelineInfo, step: StepInfo, outputs: tuple[str, ...], artifacts: ArtifactAccess
+    ) -> None:
+        self.run = run
+        self.pipeline = pipeline
+        self.step = step
+        self.outputs = outputs
+        self.artifacts = artifacts
+        self.attempt = 1
+        self.recorded = Recorded()
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether an earlier attempt of this step failed in this run."""
+        return self.attempt > 1
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text that is the same for each attempt of this step in this run, and different for every other one."""
+        return f"{self.run.id}.{self.step.position}"
+
+    def artifact_uri(self, output: str) -> str:
+        """Return the folder where a step may put the files of an output itself; it exists when this returns.
+
+        Raises:
+            ConfigError: The step has no output of this name.
+        """
+        self.check_output(output)
+        return self.artifacts.uri(f"{self.run.id}.{self.step.position}.{output}")
+
+    def check_output(self, name: str) -> None:
+        """Raise `ConfigError` unless the step has an output of this name."""
+        if name not in self.outputs:
+            known = ", ".join(self.outputs) or "none"
+            raise ConfigError(
+                f"step {self.step.name!r} has no output {name!r}",
+                where=self.step.source,
+                fix=f"its outputs are: {known}",
+            )
+
+
+_current: ContextVar[StepContext | None] = ContextVar("cupola_step", default=None)
+# Threads that a step starts begin with an empty context, yet what they record belongs to the step.
+_only_one: list[StepContext] = []
+
+
+def enter_step(context: StepContext) -> object:
+    """Make a step the running one; returns what `leave_step` needs."""
+    _only_one.append(context)
+    return _current.set(context)
+
+
+def leave_step(token: Any) -> None:
+    """End what `enter_step` began."""
+    _current.reset(token)
+    _only_one.pop()
+
+
+def current_step() -> StepContext | None:
+    """Return the running step, or None outside of one."""
+    return _current.get() or (_only_one[-1] if _only_one else None)
+
+
+def get_step_context() -> StepContext:
+    """Return the running step.
+
+    Raises:
+        CupolaError: No step is running here.
+    """
+    context = current_step()
+    if context is None:
+        raise CupolaError(
+            "get_step_context() was called outside of a step",
+            fix="call it inside a function marked @step while a run executes it; a plain call of a step is no run",
+        )
+    return context
+
+
+def find_artifact(context: StepContext, name: str, version: str) -> tuple[Manifest, tuple[str, int, int] | None]:
+    """Find an artifact version by name, what this step has just saved first; note its use."""
+    for record in reversed(context.recorded.saved):
+        if record.artifact == name and version in ("", "latest", record.version):
+            return record.manifest, None
+    found = context.artifacts.find(name, version)
+    used = (found.run, found.step, found.position)
+    context.recorded.used.append(used)
+    return found.manifest, used
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, bytes]:
+    """Encode metadata by key.
+
+    Raises:
+        ConfigError: A key is no text.
+        MaterializerError: A value can't be kept; the message names its key.
+    """
+    encoded: dict[str, bytes] = {}
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not key:  # pyright: ignore[reportUnnecessaryIsInstance] — users pass anything
+            raise ConfigError(f"a key of metadata must be a text, not {key!r}")
+        encoded[key] = values.encode(value, path=f"metadata[{key!r}]")
+    return encoded
+
+
+class Progress(Generic[T]):
+    """Counts how far a step is; prints at most one line a second, so that the log stays short."""
+
+    def __init__(self, items: Iterable[T] | int, description: str = "") -> None:
+        self._items: Iterable[Any] = range(items) if isinstance(items, int) else items
+        self._total = len(self._items) if hasattr(self._items, "__len__") else None  # type: ignore[arg-type]
+        self._description = description
+        self._done = 0
+        self._printed_at = 0.0
+
+    def __iter__(self) -> Iterator[T]:
+        for item in self._items:
+            yield item
+            self.advance()
+        self._print(last=True)
+
+    def advance(self, count: int = 1) -> None:
+        """Say that some more items are done."""
+        self._done += count
+        if time.monotonic() - self._printed_at >= 1.0:
+            self._print(last=False)
+
+    def _print(self, *, last: bool) -> None:
+        self._printed_at = time.monotonic()
+        of_total = f"/{self._total}" if self._total is not None else ""
+        label = f"{self._description}: " if self._description else ""
+        # A carriage return, so that readers of the log fold the lines into the last one.
+        print(f"\r{label}{self._done}{of_total}", end="\n" if last else "", flush=True)
+
+
+def progress(items: Iterable[T] | int, description: str = "") -> Progress[T]:
+    """Count how far a step is while iterating over its items, or over so many steps.
+
+    Example:
+        >>> for row in progress([1, 2, 3], "rows"):
+        ...     pass
+        <BLANKLINE>
+        rows: 3/3
+    """
+    return Progress(items, description)
+
+
+def missing_artifact(name: str, version: str) -> NotFound:
+    """Return the error for an artifact that nobody made."""
+    named = f"{name}:{version}" if version else name
+    return NotFound(f"there is no artifact {named!r}", fix="`cupola artifacts list` shows what there is")

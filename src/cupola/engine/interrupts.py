@@ -1,0 +1,116 @@
+"""Ctrl-C and SIGTERM while a run is driven: the running step is stopped, the record is finished, nothing else is hurt.
+
+A signal raises only inside a step (or hook); while the driver does its bookkeeping it is only noted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from cupola.worker import Terminated
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_S = 2.0
+"""How long children of a stopped step get between SIGTERM and SIGKILL, in seconds."""
+
+
+class Interrupts:
+    """What signals asked for since the run began.
+
+    Attributes:
+        signal: Name of the first signal, empty while there was none.
+    """
+
+    def __init__(self) -> None:
+        self.signal = ""
+        self.cancelled_step = ""
+        self._running = ""
+        self._handlers: dict[int, Any] = {}
+        self._children_before = children_of(os.getpid())
+
+    def install(self) -> None:
+        """Take over the signals, where that can be done and nobody asked to ignore them."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            before = signal.getsignal(number)
+            if before is not None and before is not signal.SIG_IGN:
+                self._handlers[number] = before
+                signal.signal(number, self._handle)
+
+    def restore(self) -> None:
+        """Give the signals back to whom they belonged."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    @contextmanager
+    def stopping(self, what: str) -> Iterator[None]:
+        """Let signals raise inside: `what` is stopped by them."""
+        self._running = what
+        try:
+            yield
+        finally:
+            self._running = ""
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first = not self.signal
+        self.signal = self.signal or signal.Signals(number).name
+        if not self._running:
+            return
+        if first:
+            again = "; press Ctrl-C again to stop without clean-up" if number == signal.SIGINT else ""
+            _say(f"{self.signal}: stopping {self._running}{again}")
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Terminated(self.signal)
+
+    def end_children(self) -> None:
+        """End the processes that steps of this run started and left behind: SIGTERM, some time, SIGKILL."""
+        mine = children_of(os.getpid()) - self._children_before
+        for number, wait_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 0.0)):
+            for pid in mine:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            deadline = time.monotonic() + wait_s
+            while mine and time.monotonic() < deadline:
+                time.sleep(0.01)
+                mine = {pid for pid in mine if _is_running(pid)}
+
+
+def children_of(pid: int) -> set[int]:
+    """Return the ids of all processes that descend from one, as far as the system tells."""
+    found: set[int] = set()
+    pending = [pid]
+    while pending:
+        parent = pending.pop()
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                with suppress(OSError), open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
+                    new = {int(word) for word in file.read().split()} - found
+                    found |= new
+                    pending += new
+    return found
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
+
+
+def _say(text: str) -> None:
+    # A signal may arrive inside a write to the same stream, which then refuses to be entered again.
+    with suppress(RuntimeError, OSError, ValueError, AttributeError):
+        sys.stderr.write(f"\n{text}\n")
+        sys.stderr.flush()

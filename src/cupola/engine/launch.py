@@ -1,0 +1,204 @@
+"""Launching: everything around a run that is done once for it.
+
+Makes its folder, takes its lock, opens its journal, redirects output into its log, hands over to the driver, and seals
+the run when it is over.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from cupola.compiler.compile import Compiled
+from cupola.context import RunInfo
+from cupola.engine.driver import Driver, Verdict
+from cupola.engine.interrupts import Interrupts
+from cupola.engine.recorder import Recorder
+from cupola.engine.reporter import Reporter, make_reporter
+from cupola.engine.site import Site
+from cupola.entities.artifact import INLINE_BYTES
+from cupola.entities.run import RunStatus
+from cupola.errors import ConfigError, Unreachable
+from cupola.event import RunSealed, RunStarted
+from cupola.ids import new_id, now
+from cupola.journal import JournalWriter, RunLock, archive, cannot_write, live_folder, lock_run
+from cupola.middleware.attempt import Hook, Moment
+from cupola.middleware.capture import Capture, start_capture
+from cupola.snapshot import Snapshot
+from cupola.version import VERSION
+
+LATER = ("resources", "image", "secrets", "requirements", "model", "orchestrator")
+"""Options of steps that are checked and recorded, and that no part of this version can carry out."""
+
+
+class Audience(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told of a run besides its record: what turns ids into the views that hooks get.
+
+    Attributes:
+        tell_step_hook: Calls a hook with the `StepRun` for a moment of a step of a run.
+        tell_run_hook: Calls a hook with the `Run`.
+    """
+
+    tell_step_hook: Callable[[str, Hook, Moment], None]
+    tell_run_hook: Callable[[str, Hook], None]
+
+
+class Launched(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is over: its id and how it ended."""
+
+    run: str
+    verdict: Verdict
+
+
+def launch_run(compiled: Compiled, site: Site, audience: Audience, facts: Mapping[str, str]) -> Launched:
+    """Run a snapshot to its end in this process.
+
+    Args:
+        compiled: What to run.
+        site: Where.
+        audience: Who is told.
+        facts: What else is true around the run, such as the program's file.
+
+    Raises:
+        ConfigError: A step asks for what this version can't do.
+        Unreachable: The store can't be written.
+    """
+    refuse_later_options(compiled.snapshot)
+    run = new_id()
+    folder = live_folder(site.home, run)
+    lock = _make_folder(folder)
+    reporter = make_reporter()
+    interrupts = Interrupts()
+    capture: Capture | None = None
+    try:
+        journal = JournalWriter(folder, 1, 0, sync=site.sync)
+        recorder = Recorder(run, journal, site.store)
+        started = now()
+        name = f"{compiled.snapshot.pipeline}-{run[-6:]}"
+        recorder.record(_run_started(compiled, site, run, name, started, facts))
+        interrupts.install()
+        capture = start_capture(folder, reporter)
+        reporter.run_started(name, run, compiled.snapshot.pipeline, len(compiled.snapshot.steps))
+        info = RunInfo(run, name, site.project, compiled.snapshot.params)
+        _tell(compiled.hooks, "on_start", run, recorder, audience, interrupts)
+        driver = Driver(
+            compiled, site, recorder, capture, reporter, interrupts, info,
+            lambda hook, moment: audience.tell_step_hook(run, hook, moment),
+        )  # fmt: skip
+        verdict = driver.drive()
+        recorder.project()
+        for event in _ends(verdict.status):
+            _tell(compiled.hooks, event, run, recorder, audience, interrupts)
+        capture.stop()
+        reporter.run_finished(verdict.status, now() - started)
+        _seal(run, recorder, journal, site)
+        return Launched(run=run, verdict=verdict)
+    finally:
+        if capture is not None:
+            capture.stop()
+        interrupts.restore()
+        reporter.close()
+        lock.release()
+
+
+def refuse_later_options(snapshot: Snapshot) -> None:
+    """Raise `ConfigError` when a step asks for what this version checks and records but can't carry out."""
+    for spec in snapshot.steps:
+        options = snapshot.options[spec.options]
+        for name in LATER:
+            if getattr(options, name):
+                raise ConfigError(
+                    f"step {spec.name!r} asks for {name}=…, which this version records but can't carry out",
+                    where=spec.source,
+                    fix=f"take {name} away to run it here",
+                )
+
+
+def _make_folder(folder: Path) -> RunLock:
+    try:
+        os.makedirs(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    lock = lock_run(folder)
+    if lock is None:
+        raise Unreachable("a new run's folder was taken by another process", where=str(folder), fix="start it again")
+    return lock
+
+
+def _run_started(
+    compiled: Compiled, site: Site, run: str, name: str, at: float, facts: Mapping[str, str]
+) -> RunStarted:
+    inline = len(compiled.data) <= INLINE_BYTES
+    blob = "" if inline else site.blobs.put_bytes(compiled.data)[0]
+    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+    return RunStarted(
+        at=at,
+        run=run,
+        name=name,
+        pipeline=compiled.snapshot.pipeline,
+        source=compiled.snapshot.source,
+        snapshot=compiled.id,
+        snapshot_bytes=compiled.data if inline else b"",
+        snapshot_blob=blob,
+        project=site.project,
+        params=compiled.snapshot.params,
+        tags=compiled.snapshot.tags,
+        facts={
+            "host": os.uname().nodename,
+            "pid": str(os.getpid()),
+            "user": user,
+            "root": str(site.root),
+            "python": sys.version.split()[0],
+            "cupola": VERSION,
+            **facts,
+        },
+        origins=dict(compiled.origins),
+        places=compiled.places,
+    )
+
+
+def _ends(status: RunStatus) -> tuple[str, ...]:
+    first = {RunStatus.COMPLETED: "on_success", RunStatus.FAILED: "on_failure"}.get(status)
+    return (first, "on_end") if first else ("on_end",)
+
+
+def _tell(
+    hooks: Mapping[str, Hook], event: str, run: str, recorder: Recorder, audience: Audience, interrupts: Interrupts
+) -> None:
+    hook = hooks.get(event)
+    if hook is None:
+        return
+    recorder.project()
+    try:
+        with interrupts.stopping(f"hook {event}"):
+            audience.tell_run_hook(run, hook)
+    except Exception:  # a hook is the user's code: whatever it raises must not change the run's own result
+        import traceback
+
+        sys.stderr.write(f"hook {event} of the run failed; the run's own result stands\n")
+        traceback.print_exc()
+    except BaseException:  # a signal stops the hook; the run has ended already or will see the signal itself
+        sys.stderr.write(f"hook {event} of the run was stopped\n")
+
+
+def _seal(run: str, recorder: Recorder, journal: JournalWriter, site: Site) -> None:
+    """Write what the store gave the run, and move its folder to the finished ones.
+
+    When the store can't be written now, its next reader does the same from the journal.
+    """
+    recorder.project()
+    if recorder.trouble is not None:
+        raise recorder.trouble
+    sealed: RunSealed = site.store.seal(run, now())
+    recorder.record(sealed)
+    recorder.project()
+    journal.close()
+    with suppress(OSError):
+        archive(site.home, run)
+
+

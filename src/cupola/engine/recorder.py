@@ -1,0 +1,58 @@
+"""Recording: each event into the journal at once, and into the store in batches.
+
+The journal is the record; what the store lacks at any moment, its readers take from the journal themselves.
+"""
+
+from __future__ import annotations
+
+import time
+
+from cupola.errors import Unreachable
+from cupola.event import Event, encode_event
+from cupola.journal import JournalWriter
+from cupola.store import Store
+
+PROJECT_EVERY_S = 0.05
+"""How far the store may be behind while the driver can run, in seconds."""
+
+
+class Recorder:
+    """The one writer of a run's events; used by the driver's thread only.
+
+    Attributes:
+        trouble: What the store said when a batch could not be applied; the journal has it all nevertheless.
+    """
+
+    def __init__(self, run: str, journal: JournalWriter, store: Store) -> None:
+        self._run = run
+        self._journal = journal
+        self._store = store
+        self._pending: list[bytes] = []
+        self._projected_at = time.monotonic()
+        self.trouble: Unreachable | None = None
+
+    def record(self, event: Event) -> None:
+        """Write an event; when this returns it survives the death of the process.
+
+        Raises:
+            Unreachable: The journal can't be written; the event did not happen.
+        """
+        data = encode_event(event)
+        self._journal.append(data)
+        self._pending.append(data)
+        if time.monotonic() - self._projected_at >= PROJECT_EVERY_S:
+            self.project()
+
+    def project(self) -> None:
+        """Bring the store up to date; when it can't be written, its readers will."""
+        self._projected_at = time.monotonic()
+        if not self._pending:
+            return
+        first = self._journal.head - len(self._pending) + 1
+        try:
+            self._store.append(self._run, self._journal.epoch, first, self._pending)
+        except Unreachable as error:
+            self.trouble = error
+            return
+        self.trouble = None
+        self._pending = []

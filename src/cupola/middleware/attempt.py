@@ -1,0 +1,67 @@
+"""What middlewares pass on: one attempt of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from cupola.context import StepContext
+from cupola.entities.run import Failure, StepStatus
+from cupola.snapshot import StepOptions
+
+Hook = Callable[[Any], object]
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """What a hook is told: where the step is, how many attempts it had, how it failed, what it has put out."""
+
+    position: int
+    name: str
+    status: StepStatus
+    attempts: int
+    failure: Failure | None = None
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One attempt of one step, seen from the worker.
+
+    Attributes:
+        number: Number of the attempt, from 1; `retry` counts it up.
+        options: The step's options.
+        context: What the running step can ask and record.
+        hooks: The user's functions by event.
+        retry_on: Exception classes that are worth another attempt; empty for all.
+        call: Runs the function on its inputs and stores its outputs.
+        tell_hook: Calls one hook with a `StepRun` for a moment.
+        report: Tells the driver that this attempt failed and another one follows after so many seconds.
+        failure_of: Turns an exception into its record.
+    """
+
+    number: int
+    options: StepOptions
+    context: StepContext
+    hooks: Mapping[str, Hook]
+    retry_on: tuple[type[BaseException] | str, ...]
+    call: Callable[[], Any]
+    tell_hook: Callable[[Hook, Moment], None]
+    report: Callable[[int, Failure, float], None]
+    failure_of: Callable[[BaseException], Failure]
+
+
+Proceed = Callable[[Attempt], Any]
+
+
+class Middleware(Protocol):
+    """A feature of steps: a module with these two functions."""
+
+    @staticmethod
+    def applies(attempt: Attempt) -> bool:
+        """Tell whether this step needs the feature."""
+        ...
+
+    @staticmethod
+    def wrap(proceed: Proceed) -> Proceed:
+        """Return what runs an attempt with the feature around `proceed`."""
+        ...

@@ -1,0 +1,51 @@
+"""Calls the user's hooks of a step: at its start, and once at its end, after the last attempt.
+
+A hook that fails is logged in the step's log and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+from cupola.entities.run import Failure, StepStatus
+from cupola.middleware.attempt import Attempt, Moment, Proceed
+
+
+def applies(attempt: Attempt) -> bool:
+    """Tell whether the step has hooks."""
+    return bool(attempt.hooks)
+
+
+def wrap(proceed: Proceed) -> Proceed:
+    """Return `proceed` with the hooks around it."""
+
+    def run(attempt: Attempt) -> Any:
+        _call("on_start", attempt, StepStatus.RUNNING, None)
+        try:
+            result = proceed(attempt)
+        except BaseException as error:
+            failure = attempt.failure_of(error)
+            status = StepStatus.FAILED if isinstance(error, Exception) else StepStatus.CANCELLED
+            if status is StepStatus.FAILED:
+                _call("on_failure", attempt, status, failure)
+            _call("on_end", attempt, status, failure)
+            raise
+        _call("on_success", attempt, StepStatus.COMPLETED, None)
+        _call("on_end", attempt, StepStatus.COMPLETED, None)
+        return result
+
+    return run
+
+
+def _call(event: str, attempt: Attempt, status: StepStatus, failure: Failure | None) -> None:
+    hook = attempt.hooks.get(event)
+    if hook is None:
+        return
+    step = attempt.context.step
+    try:
+        attempt.tell_hook(hook, Moment(step.position, step.name, status, attempt.number, failure))
+    except Exception:  # a hook is the user's code: whatever it raises must not change the step's own result
+        sys.stderr.write(f"hook {event} of step {step.name!r} failed; the step's own result stands\n")
+        traceback.print_exc()

@@ -1,0 +1,96 @@
+"""Gives a step its environment variables and puts back what it changed of the process it shares with its caller.
+
+Put back are the working folder, environment variables, signal handlers, `sys.path`, and the root logger.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from cupola.middleware.attempt import Attempt, Proceed
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+
+
+class _Surroundings(msgspec.Struct, frozen=True, array_like=True):
+    folder: str
+    environment: dict[Any, Any]
+    handlers: tuple[Any, ...]
+    path: list[str]
+    root_logger: tuple[int, list[Any], list[Any]] | None
+
+
+def applies(attempt: Attempt) -> bool:
+    """Tell whether the step needs it: every step that runs in its caller's process."""
+    return True
+
+
+def wrap(proceed: Proceed) -> Proceed:
+    """Return `proceed` with the surroundings kept around it."""
+
+    def run(attempt: Attempt) -> Any:
+        before = _take()
+        if attempt.options.env:
+            os.environ.update(attempt.options.env)
+        try:
+            return proceed(attempt)
+        finally:
+            _put_back(before)
+
+    return run
+
+
+def _environment() -> dict[Any, Any]:
+    # The public mapping decodes each variable at each look, 15 µs in all; its own dict copies in one.
+    return os.environ._data  # pyright: ignore
+
+
+def _take() -> _Surroundings:
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        folder = ""
+    root_logger = None
+    if (logging := sys.modules.get("logging")) is not None:
+        root = logging.getLogger()
+        root_logger = (root.level, root.handlers[:], root.filters[:])
+    handlers = tuple(map(signal.getsignal, _SIGNALS))
+    return _Surroundings(folder, dict(_environment()), handlers, sys.path[:], root_logger)
+
+
+def _put_back(before: _Surroundings) -> None:
+    with suppress(OSError):
+        if before.folder and os.getcwd() != before.folder:
+            os.chdir(before.folder)
+    if _environment() != before.environment:
+        _restore_environment(before.environment)
+    if sys.path != before.path:
+        sys.path[:] = before.path
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in zip(_SIGNALS, before.handlers, strict=True):
+            # A handler that was not installed from Python reads as None and can't be set again.
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+    if before.root_logger is not None:
+        root = sys.modules["logging"].getLogger()
+        level, handlers, filters = before.root_logger
+        if root.level != level:
+            root.setLevel(level)
+        root.handlers[:] = handlers
+        root.filters[:] = filters
+
+
+def _restore_environment(wanted: dict[Any, Any]) -> None:
+    names = {os.fsdecode(name): os.fsdecode(value) for name, value in wanted.items()}
+    for name in set(os.environ) - set(names):
+        del os.environ[name]
+    for name, value in names.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value

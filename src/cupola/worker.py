@@ -1,0 +1,316 @@
+"""The worker: the only place where a step's function is called.
+
+Inputs in, a fold of the middlewares around the call, outputs out. It writes no events: it hands back one `Outcome`, and
+the driver makes the event of it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cupola import values
+from cupola.artifacts.blobs import Blobs
+from cupola.artifacts.materializer import load_value, store_value, value_metadata
+from cupola.compiler.check import is_instance, type_text
+from cupola.compiler.compile import LiveStep
+from cupola.context import (
+    ArtifactAccess,
+    PipelineInfo,
+    Recorded,
+    RunInfo,
+    StepContext,
+    StepInfo,
+    enter_step,
+    leave_step,
+)
+from cupola.entities.artifact import Manifest, OutputRecord
+from cupola.entities.run import Failure, StepStatus
+from cupola.errors import MaterializerError
+from cupola.event import Usage
+from cupola.failures import describe_failure
+from cupola.middleware import hooks, limits, retry, surroundings
+from cupola.middleware.attempt import Attempt, Hook, Moment, Proceed
+from cupola.snapshot import FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
+
+MIDDLEWARE = (surroundings, hooks, retry, limits)
+"""All features of steps, the outermost first."""
+
+Shared = dict[tuple[int, str], Any]
+"""Outputs of earlier steps that nobody can change, so that consumers may have the very object."""
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What all steps of a run share in this worker.
+
+    Attributes:
+        run, pipeline: What steps may ask about them.
+        root: Source root.
+        blobs: Where values are stored.
+        artifacts: What steps may do with artifacts by name.
+        tell_hook: Calls a hook of the user's with a `StepRun` for a moment.
+        report: Tells the driver that an attempt of a step failed and another one follows after so many seconds.
+    """
+
+    run: RunInfo
+    pipeline: PipelineInfo
+    root: Path
+    blobs: Blobs
+    artifacts: ArtifactAccess
+    tell_hook: Callable[[Hook, Moment], None]
+    report: Callable[[int, int, Failure, float], None]
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One step to run.
+
+    Attributes:
+        position: Its place in the snapshot.
+        spec, options: What the snapshot says of it.
+        live: Its function, annotations and hooks.
+        manifests: Stored outputs of the steps it reads from, by position and output name.
+        shared: Those of them that may be passed on as the very object.
+    """
+
+    position: int
+    spec: StepSpec
+    options: StepOptions
+    live: LiveStep
+    manifests: Mapping[tuple[int, str], Manifest]
+    shared: Shared
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What became of a task.
+
+    Attributes:
+        status: `completed`, `failed` or `cancelled`.
+        attempts: Number of the last attempt.
+        outputs: The declared outputs, in order, then what was saved by name.
+        objects: Outputs by name that may be passed on as the very object.
+        recorded: What the step recorded besides.
+        usage: What the last attempt used.
+        failure: The record of the exception.
+        error: The exception itself.
+    """
+
+    status: StepStatus
+    attempts: int
+    recorded: Recorded
+    usage: Usage
+    outputs: tuple[OutputRecord, ...] = ()
+    objects: Mapping[str, Any] = {}
+    failure: Failure | None = None
+    error: BaseException | None = None
+
+
+def run_task(task: Task, services: Services) -> Outcome:
+    """Run one step in this process and say what became of it; never raises what the step raised."""
+    context = StepContext(
+        services.run,
+        services.pipeline,
+        StepInfo(task.spec.name, task.spec.source, task.position),
+        tuple(output.name for output in task.spec.outputs),
+        services.artifacts,
+    )
+    attempt = Attempt(
+        number=1,
+        options=task.options,
+        context=context,
+        hooks=task.live.hooks,
+        retry_on=task.live.retry_on,
+        call=lambda: call_step(task, services, context),
+        tell_hook=services.tell_hook,
+        report=lambda number, failure, delay_s: services.report(task.position, number, failure, delay_s),
+        failure_of=lambda error: describe_failure(error, services.root),
+    )
+    cpu_before = _cpu_s()
+    token = enter_step(context)
+    try:
+        outputs, objects = chain_for(attempt)(attempt)
+    except BaseException as error:  # whatever a step raises, SystemExit and interrupts too, is the step's outcome
+        return Outcome(
+            status=StepStatus.FAILED if _is_failure(error) else StepStatus.CANCELLED,
+            attempts=attempt.number,
+            recorded=context.recorded,
+            usage=_usage(cpu_before),
+            outputs=tuple(context.recorded.saved),
+            failure=describe_failure(error, services.root),
+            error=error,
+        )
+    finally:
+        leave_step(token)
+    return Outcome(
+        status=StepStatus.COMPLETED,
+        attempts=attempt.number,
+        recorded=context.recorded,
+        usage=_usage(cpu_before),
+        outputs=outputs,
+        objects=objects,
+    )
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM, SIGHUP) while a step was running."""
+
+
+def _is_failure(error: BaseException) -> bool:
+    return not isinstance(error, (KeyboardInterrupt, Terminated))
+
+
+def chain_for(attempt: Attempt) -> Proceed:
+    """Return the fold of the middlewares that this step needs around the call of its function."""
+    proceed: Proceed = _innermost
+    for middleware in reversed(MIDDLEWARE):
+        if middleware.applies(attempt):
+            proceed = middleware.wrap(proceed)
+    return proceed
+
+
+def _innermost(attempt: Attempt) -> Any:
+    return attempt.call()
+
+
+def call_step(
+    task: Task, services: Services, context: StepContext
+) -> tuple[tuple[OutputRecord, ...], Mapping[str, Any]]:
+    """Load the inputs, call the function, store what it returned."""
+    context.recorded = Recorded()
+    arguments = {
+        name: _load_input(source, task, services.blobs, task.live.annotations.get(name))
+        for name, source in task.spec.inputs.items()
+    }
+    returned = _call(task.live.function, arguments)
+    # The arguments go before the outputs are stored, or a large input and output would be in memory at once.
+    del arguments
+    return _store_outputs(returned, task, services.blobs, context.recorded)
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    returned = function(**arguments)
+    if hasattr(returned, "__await__") and hasattr(returned, "cr_code"):
+        return _run_coroutine(returned)
+    return returned
+
+
+def _run_coroutine(coroutine: Any) -> Any:
+    import asyncio
+
+    return asyncio.run(coroutine)
+
+
+def _load_input(source: Source, task: Task, blobs: Blobs, annotation: Any) -> Any:
+    match source:
+        case Literal():
+            return values.decode(source.value, annotation)
+        case FromStep():
+            key = (source.step, source.output)
+            if key in task.shared:
+                return task.shared[key]
+            return load_value(task.manifests[key], blobs, annotation)
+        case Gather():
+            item_type = _item_annotations(annotation, len(source.items))
+            items = [_load_input(item, task, blobs, item_type[i]) for i, item in enumerate(source.items)]
+            if source.kind == "dict":
+                return dict(zip((values.decode(key) for key in source.keys), items, strict=True))
+            return items if source.kind == "list" else tuple(items)
+
+
+def _item_annotations(annotation: Any, count: int) -> list[Any]:
+    """Return what the items of a gathered input are annotated with, as far as `list[T]` and its like say it."""
+    arguments = getattr(annotation, "__args__", ())
+    origin = getattr(annotation, "__origin__", None)
+    if not arguments or origin is None:
+        return [None] * count
+    if origin is tuple and len(arguments) == count and Ellipsis not in arguments:
+        return list(arguments)
+    return [arguments[-1] if origin is dict else arguments[0]] * count
+
+
+def _store_outputs(
+    returned: Any, task: Task, blobs: Blobs, recorded: Recorded
+) -> tuple[tuple[OutputRecord, ...], Mapping[str, Any]]:
+    declared = task.spec.outputs
+    items = _split(returned, task)
+    del returned
+    records: list[OutputRecord] = []
+    objects: dict[str, Any] = {}
+    for place, spec in enumerate(declared):
+        value = items[place]
+        items[place] = None
+        annotation = task.live.declarations[place].annotation
+        _check_type(value, annotation, spec, task)
+        manifest = store_value(
+            value, annotation, blobs, materializer=spec.materializer, path=f"{task.spec.name}.{spec.name}"
+        )
+        if values.is_immutable(value):
+            objects[spec.name] = value
+        records.append(_output_record(spec, manifest, value_metadata(value, manifest), recorded))
+    return (*records, *recorded.saved), objects
+
+
+def _output_record(
+    spec: OutputSpec, manifest: Manifest, metadata: Mapping[str, Any], recorded: Recorded
+) -> OutputRecord:
+    encoded = spec.metadata
+    if metadata:
+        encoded = {**{key: values.encode(value) for key, value in metadata.items()}, **encoded}
+    if spec.name in recorded.output_metadata:
+        encoded = {**encoded, **recorded.output_metadata[spec.name]}
+    tags = spec.tags
+    if spec.name in recorded.output_tags:
+        tags = tuple(dict.fromkeys((*tags, *recorded.output_tags[spec.name])))
+    return OutputRecord(spec.name, spec.artifact, manifest, encoded, tags, False, spec.version, spec.kind)
+
+
+def _split(returned: Any, task: Task) -> list[Any]:
+    count = len(task.spec.outputs)
+    if not task.live.multiple:
+        if count == 0 and returned is not None:
+            raise MaterializerError(
+                f"step {task.spec.name!r} is annotated to return None but returned {type_text(type(returned))}",
+                where=task.spec.source,
+                fix="annotate what it returns, or return nothing",
+            )
+        return [returned]
+    if not isinstance(returned, (tuple, list)) or len(returned) != count:
+        got = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else f"one {type_text(type(returned))}"
+        raise MaterializerError(
+            f"step {task.spec.name!r} returned {got} but its annotation declares {count} outputs "
+            f"({', '.join(output.name for output in task.spec.outputs)})",
+            where=task.spec.source,
+            fix="return a tuple with one value for each, or change the annotation",
+        )
+    return list(returned)
+
+
+def _check_type(value: Any, annotation: Any, spec: OutputSpec, task: Task) -> None:
+    if type(value) is annotation or is_instance(value, annotation):
+        return
+    given = type_text(type(value))
+    fix = "change the annotation, or what the step returns"
+    if hasattr(value, "__next__"):
+        fix = f"a {given} can be read only once and can't be stored: return a list of its items"
+    raise MaterializerError(
+        f"step {task.spec.name!r} returned {given} for output {spec.name!r}, which is annotated as {spec.type}",
+        where=task.spec.source,
+        fix=fix,
+    )
+
+
+def _cpu_s() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _usage(cpu_before: float) -> Usage:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Usage(_cpu_s() - cpu_before, peak if sys.platform == "darwin" else peak * 1024)
+
+
