@@ -26,6 +26,9 @@ from cupola.errors import CupolaError, Damaged, Fenced, Unreachable
 FORMAT = b"CPJ1"
 _HEADER = struct.Struct("<4sIQ")
 _FRAME = struct.Struct("<II")
+HEADER_BYTES = _HEADER.size
+FRAME_BYTES = _FRAME.size
+"""What a frame takes besides its event."""
 
 
 def live_folder(home: Path, run: str) -> Path:
@@ -125,11 +128,12 @@ class Frame(msgspec.Struct, frozen=True):
 class JournalReader:
     """Reads a run's journal, all epochs, from the start to what is complete now; `read` again gives what came since."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, epoch: int = 0, offset: int = 0, after: int = 0) -> None:
+        """Begin at the start, or where frame `after` ends: at `offset` of the journal of `epoch`."""
         self._folder = folder
-        self._epoch = 0
-        self._offset = 0
-        self._next = 1
+        self._epoch = epoch
+        self._offset = offset
+        self._next = after + 1
 
     def read(self) -> Iterator[Frame]:
         """Yield the frames that were not yielded before.
@@ -257,9 +261,20 @@ def lock_run(folder: Path) -> RunLock | None:
     except BlockingIOError:
         os.close(file)
         return None
+    if not _is_at(path, file):
+        # The run was sealed and moved away between the two calls: there is nothing left to hold.
+        os.close(file)
+        return None
     os.ftruncate(file, 0)
     os.pwrite(file, f"{os.getpid()} {process_start(os.getpid())} {os.uname().nodename}\n".encode(), 0)
     return RunLock(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def read_holder(folder: Path) -> Holder | None:

@@ -1,0 +1,99 @@
+"""Writes what a batch adds up to: one statement per table."""
+
+from __future__ import annotations
+
+from cupola import journal
+from cupola.stores.metadata import typed
+from cupola.stores.projection import Batch
+from cupola.stores.rows import encode
+from cupola.stores.versions import Given, given_by, write_versions
+
+
+def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: int) -> None:
+    """Write the drafts of a batch, and how far the run's journal is now known.
+
+    Args:
+        batch: What to write.
+        epoch: Epoch of the journal that the events stand in.
+        head: Sequence number of the last event.
+        digest: Chained digest up to it.
+        size_bytes: Length of the events as they stand in the journal.
+    """
+    if batch.versions:
+        known: dict[tuple[int, int], Given] = given_by(batch.sealed) if batch.sealed else {}
+        run = batch.run
+        for draft, reason in write_versions(batch.db, run.number, run.project, batch.versions, known):
+            detail = batch.steps[draft.step].detail
+            detail.warnings = (*detail.warnings, reason)
+    _write_steps(batch)
+    _write_inputs(batch)
+    _write_tags(batch)
+    _write_metadata(batch)
+    if batch.dead:
+        rows = [(batch.run.id, seq, reason) for seq, reason in batch.dead]
+        batch.db.executemany("INSERT OR REPLACE INTO dead_letter VALUES (?, ?, ?)", rows)
+    _write_run(batch, epoch, head, digest, size_bytes)
+
+
+def _write_steps(batch: Batch) -> None:
+    run = batch.run.number
+    rows = [
+        (
+            run, position, step.name, step.status, step.started_at, step.ended_at, step.base_key, step.inputs_key,
+            step.expires_at, step.reusable, encode(step.detail),
+        )
+        for position, step in batch.steps.items()
+    ]  # fmt: skip
+    batch.db.executemany("INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _write_inputs(batch: Batch) -> None:
+    run = batch.run.number
+    # What a cached step would have read was read by the step that it stands for.
+    rows = [
+        (digest, run, position)
+        for position, step in batch.steps.items()
+        if step.detail.inputs and not step.detail.from_run
+        for digest in step.detail.inputs.values()
+    ]
+    batch.db.executemany("INSERT OR IGNORE INTO input VALUES (?, ?, ?)", rows)
+    if batch.used:
+        batch.db.executemany(
+            "INSERT OR IGNORE INTO input SELECT v.digest, ?, ? FROM version v JOIN run r ON r.number = v.run"
+            " WHERE r.id = ? AND v.step = ? AND v.position = ?",
+            [(run, *use) for use in batch.used],
+        )
+
+
+def _write_tags(batch: Batch) -> None:
+    run = batch.run.number
+    added = [(kind, run, step, at, name) for (kind, step, at, name), present in batch.tags.items() if present]
+    removed = [(kind, run, step, at, name) for (kind, step, at, name), present in batch.tags.items() if not present]
+    if added:
+        batch.db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?, ?, ?, ?)", added)
+    if removed:
+        batch.db.executemany(
+            "DELETE FROM tag WHERE kind = ? AND run = ? AND step = ? AND position = ? AND name = ?", removed
+        )
+
+
+def _write_metadata(batch: Batch) -> None:
+    if batch.metadata:
+        run = batch.run.number
+        rows = [
+            (kind, run, step, at, key, *typed(value), value) for (kind, step, at, key), value in batch.metadata.items()
+        ]
+        batch.db.executemany("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _write_run(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: int) -> None:
+    run = batch.run
+    begin = run.journal_bytes if epoch == run.epoch and run.journal_bytes else journal.HEADER_BYTES
+    batch.db.execute(
+        "UPDATE run SET status = ?, ended_at = ?, epoch = ?, head = ?, digest = ?, journal_bytes = ?, sealed = ?,"
+        " counts = ?, detail = ? WHERE number = ?",
+        (
+            run.status, run.ended_at, epoch, head, digest, begin + size_bytes, run.sealed,
+            encode({word: number for word, number in run.counts.items() if number}), encode(run.detail), run.number,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,85 @@
+"""The files of a local store's home besides the database: the write lock and the catalogue journal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cupola import journal
+from cupola.errors import Unreachable
+
+DATABASE = "cupola.db"
+WRITE_LOCK = "cupola.lock"
+WAIT_S = 30.0
+
+
+class WriteLock:
+    """The right to write the database, one process at a time; held for one transaction, a rebuild or a migration.
+
+    An `flock` asked for every half millisecond: SQLite's own waiting sleeps up to 100 ms at a time, which made eight
+    drivers wait for each other far longer than they wrote.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / WRITE_LOCK
+        self._file = -1
+
+    @contextmanager
+    def held(self, wait_s: float = WAIT_S) -> Iterator[None]:
+        """Hold the lock while the block runs.
+
+        Raises:
+            Unreachable: Another process held it for all of `wait_s` seconds, or the folder can't be written.
+        """
+        self._open()
+        deadline = time.monotonic() + wait_s
+        while not self._try():
+            if time.monotonic() > deadline:
+                raise Unreachable(
+                    f"another process has been writing to the store for {wait_s:g} s",
+                    where=str(self._path),
+                    fix=f"see who holds it (`fuser {self._path}`) and end it",
+                )
+            time.sleep(random.uniform(0.0003, 0.0007))
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _open(self) -> None:
+        if self._file < 0:
+            try:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise journal.cannot_write(self._path, error) from error
+
+
+def make_home(home: Path) -> None:
+    """Make the folders of a store.
+
+    Raises:
+        Unreachable: The folder can't be made or written; names it and `CUPOLA_HOME`.
+    """
+    for name in ("runs", "finished"):
+        try:
+            (home / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise journal.cannot_write(home / name, error) from error

@@ -1,0 +1,185 @@
+"""The ledger: events of runs come in, in order and once, and end up as rows.
+
+Idempotent by the run's head and the chained digest up to it, so anyone may append what the journal says: the driver
+that wrote it, a reader that found it, whoever settles a dead run.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from cupola import ids, journal
+from cupola.errors import Conflict, Damaged, Diverged, Fenced, NotFound
+from cupola.event import RunSealed, RunStarted, decode_event
+from cupola.store import Applied
+from cupola.stores.batches import write_batch
+from cupola.stores.database import Database
+from cupola.stores.files import WAIT_S
+from cupola.stores.projection import Batch, RunDraft, apply_events, load_open_steps, load_run, start_run
+from cupola.stores.rows import StepNames, outline
+from cupola.stores.versions import Given
+
+KEPT_OUTLINES = 8
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far the database knows a run's journal: its epoch, the bytes of that epoch's file, the last event."""
+
+    epoch: int = 0
+    offset: int = 0
+    head: int = 0
+    status: str = ""
+    sealed: bool = False
+
+
+class Ledger:
+    """The ledger half of a store.
+
+    Attributes:
+        database: Where the rows are.
+    """
+
+    def __init__(self, database: Database, read_blob: Callable[[str], bytes] | None) -> None:
+        self.database = database
+        self._read_blob = read_blob
+        self._outlines: dict[str, StepNames] = {}
+        self._seen: dict[str, tuple[int, bytes]] = {}
+
+    def append(
+        self,
+        run: str,
+        epoch: int,
+        first_seq: int,
+        events: Sequence[bytes],
+        *,
+        sealed: RunSealed | None = None,
+        wait_s: float = WAIT_S,
+    ) -> Applied:
+        """Apply encoded events of a run in order; `sealed` is what the store gave the run before a rebuild.
+
+        What is known already is ignored when the chained digest agrees.
+
+        Raises:
+            Fenced: A later epoch wrote meanwhile.
+            Diverged: What is known already differs.
+            Conflict: There is a gap before `first_seq`.
+        """
+        with self.database.writing(wait_s) as db:
+            draft = load_run(db, run)
+            head, digest = (draft.head, draft.digest) if draft else (0, b"")
+            self._check_order(run, draft, epoch, first_seq)
+            known = max(0, head - first_seq + 1)
+            if known:
+                self._check_same(run, first_seq, events[:known], head, digest)
+            new = events[known:]
+            if new:
+                digest = journal.chained(digest, new)
+                self._apply(db, draft, run, epoch, head, new, digest, sealed)
+                head += len(new)
+                self._seen[run] = (head, digest)
+        return Applied(head, digest)
+
+    def seal(self, run: str) -> RunSealed:
+        """Return what the store gave a run whose events are all projected: its last event, for the journal."""
+        db = self.database.reading()
+        row = db.execute("SELECT number FROM run WHERE id = ?", (run,)).fetchone()
+        if row is None:
+            raise NotFound(f"run {run} has no events in the store yet", fix="project its journal first")
+        versions = db.execute(
+            "SELECT step, position, number, label FROM version WHERE run = ? ORDER BY step, position", row
+        )
+        given = tuple([(step, at, str(Given(number, label))) for step, at, number, label in versions])
+        return RunSealed(ids.now(), row[0], given)
+
+    def position(self, run: str) -> Position:
+        """Return how far the database knows a run's journal."""
+        row = self.database.reading().execute(
+            "SELECT epoch, journal_bytes, head, status, sealed FROM run WHERE id = ?", (run,)
+        )
+        found = row.fetchone()
+        return Position(*found[:4], bool(found[4])) if found else Position()
+
+    def snapshot_bytes(self, snapshot: str) -> bytes:
+        """Return the bytes of a snapshot."""
+        row = self.database.reading().execute("SELECT bytes, blob FROM snapshot WHERE id = ?", (snapshot,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no snapshot {snapshot!r}", fix="`cupola runs list` shows the runs and theirs")
+        if not row[1]:
+            return row[0]
+        if self._read_blob is None:
+            raise Damaged(f"snapshot {snapshot} is in blob {row[1]}, which this store was not told how to read")
+        return self._read_blob(row[1])
+
+    def _check_order(self, run: str, draft: RunDraft | None, epoch: int, first_seq: int) -> None:
+        if draft is not None and epoch < draft.epoch:
+            raise Fenced(
+                f"run {run} has a driver of epoch {draft.epoch}; what epoch {epoch} writes is refused",
+                fix="end this process; the other one goes on with the run",
+            )
+        head = draft.head if draft else 0
+        if first_seq > head + 1:
+            raise Conflict(f"run {run} is known up to event {head}, so event {first_seq} leaves a gap")
+
+    def _check_same(self, run: str, first_seq: int, known: Sequence[bytes], head: int, digest: bytes) -> None:
+        """Raise `Diverged` unless events that the store has already are those that it has."""
+        seq, chained = self._seen.get(run, (-1, b""))
+        if seq != first_seq - 1:
+            before = [frame.event for frame in self._stored_frames(run) if frame.seq < first_seq]
+            if len(before) != first_seq - 1:
+                raise Conflict(f"run {run}: its journal doesn't hold the events before {first_seq}")
+            chained = journal.chained(b"", before)
+        chained = journal.chained(chained, list(known))
+        reached = first_seq + len(known) - 1
+        self._seen[run] = (reached, chained)
+        # A reader may have projected more than this: then the next append, which begins here, reaches further.
+        if reached == head and chained != digest:
+            del self._seen[run]
+            raise Diverged(
+                f"run {run}: the store has other events up to {head} than those given now",
+                fix="run `cupola doctor store`; nothing was overwritten",
+            )
+
+    def _stored_frames(self, run: str) -> Iterator[journal.Frame]:
+        return journal.JournalReader(journal.run_folder(self.database.home, run)).read()
+
+    def _apply(
+        self,
+        db: sqlite3.Connection,
+        draft: RunDraft | None,
+        run: str,
+        epoch: int,
+        head: int,
+        events: Sequence[bytes],
+        digest: bytes,
+        sealed: RunSealed | None,
+    ) -> None:
+        if draft is None:
+            draft = start_run(db, _first(run, events), epoch, sealed.number if sealed else None)
+        batch = Batch(db, draft, self._find_names, sealed, steps=load_open_steps(db, draft))
+        apply_events(batch, head + 1, events)
+        size = sum(map(len, events)) + len(events) * journal.FRAME_BYTES
+        write_batch(batch, epoch, head + len(events), digest, size)
+
+    def _find_names(self, snapshot: str) -> StepNames:
+        names = self._outlines.get(snapshot)
+        if names is None:
+            names = outline(snapshot, self.snapshot_bytes(snapshot))
+            if len(self._outlines) >= KEPT_OUTLINES:
+                del self._outlines[next(iter(self._outlines))]
+            self._outlines[snapshot] = names
+        return names
+
+
+def _first(run: str, events: Sequence[bytes]) -> RunStarted:
+    try:
+        first = decode_event(events[0])
+    except msgspec.DecodeError as error:
+        raise Damaged(
+            f"the first event of run {run} can't be read: {error}", fix="run `cupola doctor store`"
+        ) from error
+    if not isinstance(first, RunStarted) or first.run != run:
+        raise Damaged(f"the journal of run {run} begins with {type(first).__name__}", fix="run `cupola doctor store`")
+    return first

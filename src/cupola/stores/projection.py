@@ -1,0 +1,332 @@
+"""From events to rows: one function per event.
+
+A batch of events of one run is applied to drafts in memory, then written with one statement per table, inside the
+transaction of whoever calls. An event that can't be applied becomes a dead letter and never blocks the rest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from cupola.entities.artifact import OutputRecord
+from cupola.entities.run import AttemptRecord, Failure, RunStatus, StepStatus
+from cupola.errors import CupolaError
+from cupola.event import (
+    Event,
+    RunFinished,
+    RunLost,
+    RunMoved,
+    RunSealed,
+    RunStarted,
+    StepCached,
+    StepFailed,
+    StepFinished,
+    StepRetrying,
+    StepsSkipped,
+    StepStarted,
+    decode_event,
+)
+from cupola.stores.rows import (
+    RUN_LEVEL,
+    RunDetail,
+    StepDetail,
+    StepNames,
+    decode_counts,
+    decode_run_detail,
+    decode_step_detail,
+    encode,
+)
+from cupola.stores.versions import VersionDraft
+
+
+class RunDraft(msgspec.Struct):
+    """A run's row while a batch is applied."""
+
+    number: int
+    id: str
+    project: str
+    status: str
+    snapshot: str
+    started_at: float
+    ended_at: float | None
+    epoch: int
+    head: int
+    digest: bytes
+    journal_bytes: int
+    sealed: bool
+    counts: dict[str, int]
+    detail: RunDetail
+
+
+class StepDraft(msgspec.Struct):
+    """A step's row while a batch is applied."""
+
+    name: str
+    status: StepStatus
+    detail: StepDetail
+    base_key: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    inputs_key: str = ""
+    expires_at: float = 0.0
+    reusable: bool = False
+
+
+class Batch(msgspec.Struct):
+    """What a batch of events of one run adds up to, before it is written.
+
+    Attributes:
+        sealed: What the store gave the run, when that is known already (a rebuild).
+        names: What the store knows of the run's snapshot; None until it is looked up by `find_names`.
+        tags, removed_tags: `(kind, step, position, name)`.
+        metadata: By `(kind, step, position, key)`, encoded.
+    """
+
+    db: sqlite3.Connection
+    run: RunDraft
+    find_names: Callable[[str], StepNames]
+    sealed: RunSealed | None = None
+    names: StepNames | None = None
+    steps: dict[int, StepDraft] = {}
+    versions: list[VersionDraft] = []
+    used: list[tuple[int, str, int, int]] = []
+    tags: dict[tuple[str, int, int, str], bool] = {}
+    metadata: dict[tuple[str, int, int, str], bytes] = {}
+    dead: list[tuple[int, str]] = []
+
+
+def load_run(db: sqlite3.Connection, run: str) -> RunDraft | None:
+    """Return a run's row as a draft, or None when the store doesn't have it."""
+    row = db.execute(
+        "SELECT r.number, r.id, p.project, r.status, r.snapshot, r.started_at, r.ended_at, r.epoch, r.head, r.digest,"
+        " r.journal_bytes, r.sealed, r.counts, r.detail FROM run r JOIN pipeline p ON p.key = r.pipeline WHERE r.id = ?",
+        (run,),
+    ).fetchone()
+    if row is None:
+        return None
+    return RunDraft(*row[:11], bool(row[11]), decode_counts(row[12]), decode_run_detail(row[13]))
+
+
+def start_run(db: sqlite3.Connection, event: RunStarted, epoch: int, number: int | None) -> RunDraft:
+    """Write the row of a new run, under the number that it had before a rebuild or else the next one."""
+    db.execute(
+        "INSERT INTO pipeline (project, name, source, created_at, runs) VALUES (?, ?, ?, ?, 1)"
+        " ON CONFLICT (name, project) DO UPDATE SET runs = runs + 1, source = excluded.source",
+        (event.project, event.pipeline, event.source, event.at),
+    )
+    db.execute(
+        "INSERT OR IGNORE INTO snapshot (id, bytes, blob) VALUES (?, ?, ?)",
+        (event.snapshot, event.snapshot_bytes, event.snapshot_blob),
+    )
+    detail = RunDetail(event.source, event.params, event.facts, event.origins)
+    cursor = db.execute(
+        "INSERT INTO run (number, id, name, pipeline, status, snapshot, started_at, epoch, head, digest,"
+        " journal_bytes, sealed, counts, detail)"
+        " SELECT ?, ?, ?, key, 'running', ?, ?, ?, 0, x'', 0, 0, x'80', x'80' FROM pipeline WHERE name = ? AND project = ?",
+        (number, event.run, event.name, event.snapshot, event.at, epoch, event.pipeline, event.project),
+    )
+    number = cursor.lastrowid or 0
+    if event.places:
+        db.execute("INSERT OR REPLACE INTO place (run, places) VALUES (?, ?)", (number, encode(event.places)))
+    return RunDraft(
+        number, event.run, event.project, str(RunStatus.RUNNING), event.snapshot, event.at, None, epoch,
+        0, b"", 0, False, {}, detail,
+    )  # fmt: skip
+
+
+def load_open_steps(db: sqlite3.Connection, run: RunDraft) -> dict[int, StepDraft]:
+    """Return the steps of a run that events may still change: a finished step never runs again."""
+    if not run.counts.get("running") and not run.counts.get("retrying"):
+        return {}
+    rows = db.execute(
+        "SELECT position, name, status, detail, base_key, started_at FROM step"
+        " WHERE run = ? AND status IN ('running', 'retrying') AND status <> 'completed'",
+        (run.number,),
+    )
+    return {row[0]: StepDraft(row[1], StepStatus(row[2]), decode_step_detail(row[3]), row[4], row[5]) for row in rows}
+
+
+def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes]) -> None:
+    """Apply encoded events to the drafts of a batch."""
+    for seq, data in enumerate(events, first_seq):
+        try:
+            event = decode_event(data)
+        except msgspec.DecodeError as error:
+            batch.dead.append((seq, f"not an event that this Cupola knows: {error}"))
+            continue
+        if batch.run.sealed:
+            batch.dead.append((seq, f"{type(event).__name__} after the run was sealed"))
+            continue
+        _APPLY[type(event)](batch, event)
+
+
+def _apply_started(batch: Batch, event: RunStarted) -> None:
+    # The row is there already: `start_run` wrote it, since everything else needs its number.
+    _names(batch)
+    for tag in event.tags:
+        batch.tags["run", *RUN_LEVEL, tag] = True
+
+
+def _apply_moved(batch: Batch, event: RunMoved) -> None:
+    batch.run.status = event.status
+    batch.run.detail.reason = event.reason
+
+
+def _apply_step_started(batch: Batch, event: StepStarted) -> None:
+    step = _step(batch, event.step)
+    _move(batch, step, StepStatus.RUNNING)
+    if step.started_at is None:
+        step.started_at = event.at
+    step.detail.attempts.append(AttemptRecord(event.attempt, event.at, None, (event.log, event.log)))
+
+
+def _apply_retrying(batch: Batch, event: StepRetrying) -> None:
+    step = _step(batch, event.step)
+    _move(batch, step, StepStatus.RETRYING)
+    _end_attempt(step, event.at, event.log, event.failure)
+
+
+def _apply_finished(batch: Batch, event: StepFinished) -> None:
+    step = _step(batch, event.step)
+    _move(batch, step, StepStatus.COMPLETED)
+    _end_attempt(step, event.at, event.log, None)
+    step.ended_at = event.at
+    step.inputs_key = event.inputs_key
+    step.expires_at = event.expires_at
+    step.reusable = bool(event.inputs_key and step.base_key and not event.uncacheable)
+    step.detail.uncacheable = event.uncacheable
+    _record(batch, step, event, event.outputs)
+    for run, number, position in event.used:
+        batch.used.append((event.step, run, number, position))
+
+
+def _apply_cached(batch: Batch, event: StepCached) -> None:
+    step = _step(batch, event.step)
+    _move(batch, step, StepStatus.CACHED)
+    step.started_at = step.ended_at = event.at
+    step.inputs_key = event.inputs_key
+    detail = step.detail
+    detail.inputs, detail.from_run, detail.from_step = event.inputs, event.from_run, event.from_step
+    detail.saved_s, detail.made_at = event.saved_s, event.made_at
+
+
+def _apply_failed(batch: Batch, event: StepFailed) -> None:
+    step = _step(batch, event.step)
+    _move(batch, step, event.status)
+    _end_attempt(step, event.at, event.log, event.failure)
+    step.ended_at = event.at
+    step.detail.failure = event.failure
+    _record(batch, step, event, event.saved)
+
+
+def _apply_skipped(batch: Batch, event: StepsSkipped) -> None:
+    for position in event.steps:
+        _move(batch, _step(batch, position), StepStatus.SKIPPED)
+
+
+def _apply_run_finished(batch: Batch, event: RunFinished) -> None:
+    run = batch.run
+    run.status, run.ended_at = event.status, event.at
+    run.detail.failure, run.detail.failed_step = event.failure, event.failed_step
+    run.detail.warnings += event.warnings
+
+
+def _apply_lost(batch: Batch, event: RunLost) -> None:
+    run = batch.run
+    run.status, run.ended_at = RunStatus.LOST, event.at
+    run.detail.reason = event.reason
+    run.detail.failure = Failure("Lost", event.reason, signal=event.signal)
+    for step in batch.steps.values():
+        if step.status in (StepStatus.RUNNING, StepStatus.RETRYING):
+            _move(batch, step, StepStatus.LOST)
+            step.ended_at = event.at
+
+
+def _apply_sealed(batch: Batch, event: RunSealed) -> None:
+    batch.run.sealed = True
+    if event.number != batch.run.number:
+        batch.dead.append((batch.run.head + 1, f"sealed as run {event.number}, but is run {batch.run.number} here"))
+
+
+_APPLY: dict[type[Event], Callable[[Batch, Any], None]] = {
+    RunStarted: _apply_started,
+    RunMoved: _apply_moved,
+    StepStarted: _apply_step_started,
+    StepRetrying: _apply_retrying,
+    StepFinished: _apply_finished,
+    StepCached: _apply_cached,
+    StepFailed: _apply_failed,
+    StepsSkipped: _apply_skipped,
+    RunFinished: _apply_run_finished,
+    RunLost: _apply_lost,
+    RunSealed: _apply_sealed,
+}
+
+
+def _names(batch: Batch) -> StepNames:
+    if batch.names is None:
+        try:
+            batch.names = batch.find_names(batch.run.snapshot)
+        except CupolaError as error:
+            batch.dead.append((batch.run.head + 1, str(error)))
+            batch.names = StepNames((), (), ())
+        if not batch.run.counts:
+            batch.run.counts["pending"] = len(batch.names.names)
+    return batch.names
+
+
+def _step(batch: Batch, position: int) -> StepDraft:
+    step = batch.steps.get(position)
+    if step is None:
+        step = batch.steps[position] = _new_step(batch, position)
+    return step
+
+
+def _new_step(batch: Batch, position: int) -> StepDraft:
+    known = _names(batch)
+    if position >= len(known.names):
+        return StepDraft(f"#{position}", StepStatus.PENDING, StepDetail())
+    detail = StepDetail(known.sources[position], [])
+    return StepDraft(known.names[position], StepStatus.PENDING, detail, known.base_keys[position])
+
+
+def _move(batch: Batch, step: StepDraft, status: StepStatus) -> None:
+    counts = batch.run.counts
+    counts[step.status] = counts.get(step.status, 0) - 1
+    counts[status] = counts.get(status, 0) + 1
+    step.status = status
+
+
+def _end_attempt(step: StepDraft, at: float, log: int, failure: Failure | None) -> None:
+    attempts = step.detail.attempts
+    if not attempts:
+        attempts.append(AttemptRecord(1, at, None, (log, log)))
+    last = attempts[-1]
+    attempts[-1] = AttemptRecord(last.number, last.started_at, at, (last.log[0], log), failure)
+
+
+def _record(batch: Batch, step: StepDraft, event: StepFinished | StepFailed, outputs: tuple[OutputRecord, ...]) -> None:
+    """Take over what a finished and a failed step have in common."""
+    number, detail = event.step, step.detail
+    detail.inputs, detail.metrics, detail.warnings = event.inputs, event.metrics, event.warnings
+    detail.cpu_s, detail.peak_bytes = event.usage.cpu_s, event.usage.peak_bytes
+    for position, output in enumerate(outputs):
+        batch.versions.append(VersionDraft(number, position, output, event.at))
+        for tag in output.tags:
+            batch.tags["version", number, position, tag] = True
+        for key, value in output.metadata.items():
+            batch.metadata["version", number, position, key] = value
+    for key, value in event.metadata.items():
+        batch.metadata["step", number, -1, key] = value
+    for key, value in event.run_metadata.items():
+        batch.metadata["run", *RUN_LEVEL, key] = value
+    for tags, present in ((event.tags, True), (event.removed_tags, False)):
+        for tag in tags:
+            batch.tags["step", number, -1, tag] = present
+    for tags, present in ((event.run_tags, True), (event.removed_run_tags, False)):
+        for tag in tags:
+            batch.tags["run", *RUN_LEVEL, tag] = present

@@ -1,0 +1,148 @@
+"""From rows to records: what the store hands out."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from cupola.entities.artifact import ArtifactRecord, Manifest, VersionRecord
+from cupola.entities.run import PipelineRecord, RunRecord, RunStatus, StepRecord, StepStatus
+from cupola.stores.rows import decode_counts, decode_run_detail, decode_step_detail
+
+RUN_COLUMNS = (
+    "run.number, run.id, run.name, pipeline.name, pipeline.project, run.status, run.snapshot, run.started_at,"
+    " run.ended_at, run.counts, run.head, run.epoch, run.detail"
+)
+STEP_COLUMNS = (
+    "step.run, step.position, run.id, step.name, pipeline.name, step.status, step.started_at, step.ended_at,"
+    " step.base_key, step.inputs_key, step.detail"
+)
+VERSION_COLUMNS = (
+    "version.run, version.step, version.position, run.id, artifact.name, version.number, version.label,"
+    " artifact.project, version.output, version.manifest, version.created_at, version.saved, version.kind"
+)
+ARTIFACT_COLUMNS = "artifact.key, artifact.name, artifact.project, artifact.created_at"
+PIPELINE_COLUMNS = "pipeline.key, pipeline.name, pipeline.project, pipeline.source, pipeline.created_at, pipeline.runs"
+
+decode_manifest = msgspec.msgpack.Decoder(Manifest).decode
+decode_places = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+Row = tuple[Any, ...]
+Key = tuple[int, int, int]
+
+
+def read_runs(db: sqlite3.Connection, rows: Sequence[Row]) -> list[RunRecord]:
+    """Return the records of rows of `RUN_COLUMNS`, without `places`."""
+    keys = [(row[0], -1, -1) for row in rows]
+    tags, metadata = read_tags(db, "run", keys), read_metadata(db, "run", keys)
+    records: list[RunRecord] = []
+    for row, key in zip(rows, keys, strict=True):
+        detail = decode_run_detail(row[12])
+        records.append(
+            RunRecord(
+                number=row[0], id=row[1], name=row[2], pipeline=row[3], project=row[4], source=detail.source,
+                status=RunStatus(row[5]), snapshot=row[6], params=detail.params, facts=detail.facts,
+                origins=detail.origins, tags=tags.get(key, ()), metadata=metadata.get(key, {}), started_at=row[7],
+                ended_at=row[8], failure=detail.failure, failed_step=detail.failed_step, steps=decode_counts(row[9]),
+                head=row[10], epoch=row[11], warnings=detail.warnings,
+            )
+        )  # fmt: skip
+    return records
+
+
+def read_steps(db: sqlite3.Connection, rows: Sequence[Row], *, run: int | None = None) -> list[StepRecord]:
+    """Return the records of rows of `STEP_COLUMNS`; `run` is given when they are all of one run's steps."""
+    keys = [(row[0], row[1], -1) for row in rows]
+    tags, metadata = read_tags(db, "step", keys, run), read_metadata(db, "step", keys, run)
+    records: list[StepRecord] = []
+    for row, key in zip(rows, keys, strict=True):
+        detail = decode_step_detail(row[10])
+        records.append(
+            StepRecord(
+                id=f"{row[2]}.{row[1]}", run=row[2], position=row[1], name=row[3], source=detail.source,
+                pipeline=row[4], status=StepStatus(row[5]), attempts=tuple(detail.attempts), started_at=row[6],
+                ended_at=row[7], inputs=detail.inputs, metadata=metadata.get(key, {}), metrics=detail.metrics,
+                tags=tags.get(key, ()), failure=detail.failure, base_key=row[8], inputs_key=row[9],
+                uncacheable=detail.uncacheable, from_run=detail.from_run, from_step=detail.from_step,
+                saved_s=detail.saved_s, made_at=detail.made_at, cpu_s=detail.cpu_s, peak_bytes=detail.peak_bytes,
+                warnings=detail.warnings,
+            )
+        )  # fmt: skip
+    return records
+
+
+def read_versions(db: sqlite3.Connection, rows: Sequence[Row], *, run: int | None = None) -> list[VersionRecord]:
+    """Return the records of rows of `VERSION_COLUMNS`; `run` is given when they are all of one run's versions."""
+    keys = [(row[0], row[1], row[2]) for row in rows]
+    tags, metadata = read_tags(db, "version", keys, run), read_metadata(db, "version", keys, run)
+    return [read_version(row, tags.get(key, ()), metadata.get(key, {})) for row, key in zip(rows, keys, strict=True)]
+
+
+def read_version(row: Row, tags: tuple[str, ...], metadata: dict[str, bytes]) -> VersionRecord:
+    """Return the record of one row of `VERSION_COLUMNS`."""
+    return VersionRecord(
+        id=f"{row[3]}.{row[1]}.{row[2]}", artifact=row[4], version=row[6] or str(row[5]), project=row[7], run=row[3],
+        step=row[1], position=row[2], output=row[8], manifest=decode_manifest(row[9]), metadata=metadata, tags=tags,
+        created_at=row[10], saved=bool(row[11]), kind=row[12], number=row[5],
+    )  # fmt: skip
+
+
+def read_artifacts(db: sqlite3.Connection, rows: Sequence[Row]) -> list[ArtifactRecord]:
+    """Return the records of rows of `ARTIFACT_COLUMNS`."""
+    records: list[ArtifactRecord] = []
+    for key, name, project, created_at in rows:
+        versions, latest = db.execute("SELECT count(*), max(number) FROM version WHERE artifact = ?", (key,)).fetchone()
+        label = db.execute("SELECT label FROM version WHERE artifact = ? AND number = ?", (key, latest)).fetchone()
+        word = (label[0] or str(latest)) if label else ""
+        records.append(
+            ArtifactRecord(id=name, name=name, project=project, created_at=created_at, versions=versions, latest=word)
+        )
+    return records
+
+
+def read_pipelines(db: sqlite3.Connection, rows: Sequence[Row]) -> list[PipelineRecord]:
+    """Return the records of rows of `PIPELINE_COLUMNS`."""
+    records: list[PipelineRecord] = []
+    for key, name, project, source, created_at, runs in rows:
+        last = db.execute("SELECT id FROM run WHERE number = (SELECT max(number) FROM run WHERE pipeline = ?)", (key,))
+        found = last.fetchone()
+        records.append(
+            PipelineRecord(
+                id=name, name=name, project=project, source=source, created_at=created_at,
+                last_run=found[0] if found else "", runs=runs,
+            )
+        )  # fmt: skip
+    return records
+
+
+def read_tags(
+    db: sqlite3.Connection, kind: str, keys: Iterable[Key], run: int | None = None
+) -> dict[Key, tuple[str, ...]]:
+    """Return the tags of each owner that has some, sorted; of all of a run's when `run` is given."""
+    found: dict[Key, list[str]] = {}
+    for row in _owned(db, "tag", "name", kind, keys, run):
+        found.setdefault((row[0], row[1], row[2]), []).append(row[3])
+    return {key: tuple(names) for key, names in found.items()}
+
+
+def read_metadata(
+    db: sqlite3.Connection, kind: str, keys: Iterable[Key], run: int | None = None
+) -> dict[Key, dict[str, bytes]]:
+    """Return the metadata of each owner that has some, encoded; of all of a run's when `run` is given."""
+    found: dict[Key, dict[str, bytes]] = {}
+    for row in _owned(db, "metadata", "key, value", kind, keys, run):
+        found.setdefault((row[0], row[1], row[2]), {})[row[3]] = row[4]
+    return found
+
+
+def _owned(
+    db: sqlite3.Connection, table: str, columns: str, kind: str, keys: Iterable[Key], run: int | None
+) -> Iterable[Row]:
+    select = f"SELECT run, step, position, {columns} FROM {table} WHERE kind = ? AND run = ?"  # noqa: S608 - own names
+    if run is not None:
+        yield from db.execute(select, (kind, run))
+        return
+    for key in keys:
+        yield from db.execute(f"{select} AND step = ? AND position = ?", (kind, *key))

@@ -1,0 +1,94 @@
+"""The store on one machine: SQLite holds what the journals of runs and the catalogue add up to.
+
+A store belongs to one thread at a time and to the process that opened it; each process opens its own. Events stay in
+the journals: whoever reads first projects what the drivers of live runs have written meanwhile, so that no reader is
+behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from cupola import ids, journal
+from cupola.errors import Conflict
+from cupola.event import Event, RunSealed, decode_event
+from cupola.store import Applied, Lease, Principal, Question
+from cupola.stores import questions
+from cupola.stores.database import Database
+from cupola.stores.ledger import Ledger
+from cupola.stores.tail import Tailer
+
+T = TypeVar("T")
+
+
+def open_store(home: Path, *, read_blob: Callable[[str], bytes] | None = None) -> SqlStore:
+    """Open the store in a folder, make it when there is none, and settle what dead drivers left.
+
+    Args:
+        home: The folder, absolute.
+        read_blob: Returns the bytes of a blob by digest: large snapshots are kept as blobs.
+
+    Raises:
+        StoreTooNew: A newer Cupola wrote it; nothing was touched.
+        Damaged: The database can't be read.
+        ConfigError: The folder is on a network file system.
+        Unreachable: The folder can't be made or written.
+    """
+    store = SqlStore(home, read_blob=read_blob)
+    store.catch_up()
+    return store
+
+
+class SqlStore:
+    """The store's port over SQLite; see `cupola.store.Store` for what its methods promise."""
+
+    def __init__(self, home: Path, *, read_blob: Callable[[str], bytes] | None = None) -> None:
+        self.home = home
+        self._database = Database(home)
+        self._ledger = Ledger(self._database, read_blob)
+        self._tailer = Tailer(self._ledger)
+
+    def append(self, run: str, epoch: int, first_seq: int, events: Sequence[bytes]) -> Applied:
+        """Apply encoded events of a run in order; see the port."""
+        return self._ledger.append(run, epoch, first_seq, events)
+
+    def seal(self, run: str) -> RunSealed:
+        """Return what the store gave a run whose events are all projected: its last event, for the journal."""
+        return self._ledger.seal(run)
+
+    def events(self, run: str, after: int) -> Iterator[Event]:
+        """Yield the events of a run with a sequence number greater than `after`, as they stand in its journal."""
+        for frame in journal.JournalReader(journal.run_folder(self.home, run)).read():
+            if frame.seq > after:
+                yield decode_event(frame.event)
+
+    def lease(self, what: str, holder: str, ttl_s: float, after: int) -> Lease:
+        """Take the lease if its epoch is still `after`; raises `Conflict` otherwise."""
+        with self._database.writing() as db:
+            now = ids.now()
+            row = db.execute("SELECT holder, epoch, expires_at FROM lease WHERE what = ?", (what,)).fetchone()
+            epoch = row[1] if row else 0
+            if epoch != after or (row and row[2] > now and row[0] != holder):
+                raise Conflict(f"{what} is held by {row[0] if row else 'nobody'}, in epoch {epoch}")
+            db.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)", (what, holder, epoch + 1, now + ttl_s))
+        return Lease(what, holder, epoch + 1)
+
+    def catch_up(self) -> None:
+        """Project what drivers wrote meanwhile, and settle the runs whose driver died."""
+        self._tailer.catch_up()
+
+    def ask(self, question: Question[T], *, who: Principal) -> T:
+        """Answer one of the named questions."""
+        if questions.needs_live_runs(question):
+            self.catch_up()
+        return questions.answer(self._ledger, question)
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the database if that goes without waiting for anybody."""
+        self._database.checkpoint()
+
+    def close(self) -> None:
+        """Give back what the store holds open."""
+        self._database.close()

@@ -1,0 +1,154 @@
+"""Numbers of artifact versions: consecutive per artifact, given once, by whoever holds the write transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from cupola.entities.artifact import OutputRecord
+from cupola.event import RunSealed
+from cupola.stores.rows import encode
+
+CHUNK = 500
+"""Values of one statement, far below the least limit that any SQLite was built with (999)."""
+
+_LARGEST = 2**62
+
+
+class VersionDraft(msgspec.Struct, frozen=True):
+    """A version that has no number yet."""
+
+    step: int
+    position: int
+    output: OutputRecord
+    at: float
+
+
+class Given(msgspec.Struct, frozen=True):
+    """The number that a version got, and the label that its user gave it, unless another version has it."""
+
+    number: int
+    label: str
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.label}" if self.label else str(self.number)
+
+
+class _Artifact(msgspec.Struct):
+    key: int
+    last: int
+    is_new: bool
+    created_at: float
+
+
+def given_by(sealed: RunSealed) -> dict[tuple[int, int], Given]:
+    """Return what the versions of a run were called before, by step and position."""
+    given: dict[tuple[int, int], Given] = {}
+    for step, position, text in sealed.versions:
+        number, _, label = text.partition(":")
+        given[step, position] = Given(int(number), label)
+    return given
+
+
+def write_versions(
+    db: sqlite3.Connection,
+    run: int,
+    project: str,
+    drafts: Sequence[VersionDraft],
+    known: Mapping[tuple[int, int], Given],
+) -> list[tuple[VersionDraft, str]]:
+    """Number and write the versions of a batch; return those whose label was refused, and why.
+
+    Args:
+        db: Inside a write transaction.
+        run: Number of the run that made them.
+        project: Project that the artifacts belong to.
+        drafts: What to write, in the order of numbers.
+        known: What versions were called before a rebuild.
+    """
+    artifacts = _load_artifacts(db, project, drafts)
+    refused: list[tuple[VersionDraft, str]] = []
+    rows: list[tuple[object, ...]] = []
+    labels: set[tuple[int, str]] = set()
+    for draft in drafts:
+        output, manifest = draft.output, draft.output.manifest
+        artifact = artifacts[output.artifact]
+        given = known.get((draft.step, draft.position)) if known else None
+        if given is None and output.version:
+            given, reason = _take_label(db, artifact, output.version, labels)
+            if reason:
+                refused.append((draft, f"{reason}; it is version {given.number} of {output.artifact!r}"))
+        number = given.number if given else artifact.last + 1
+        if number > artifact.last:
+            artifact.last = number
+        rows.append(
+            (
+                run, draft.step, draft.position, artifact.key, number, given.label if given else "", output.name,
+                manifest.digest, manifest.size_bytes, output.kind, output.saved, draft.at, encode(manifest),
+            )
+        )  # fmt: skip
+    _write_artifacts(db, project, artifacts)
+    db.executemany("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    return refused
+
+
+def _load_artifacts(db: sqlite3.Connection, project: str, drafts: Sequence[VersionDraft]) -> dict[str, _Artifact]:
+    wanted = dict.fromkeys([draft.output.artifact for draft in drafts])
+    names = list(wanted)
+    artifacts: dict[str, _Artifact] = {}
+    for start in range(0, len(names), CHUNK):
+        chunk = names[start : start + CHUNK]
+        marks = ",".join("?" * len(chunk))
+        rows = db.execute(
+            f"SELECT name, key, last FROM artifact WHERE project = ? AND name IN ({marks})",  # noqa: S608 - only marks
+            (project, *chunk),
+        )
+        for name, key, last in rows:
+            artifacts[name] = _Artifact(key, last, False, 0.0)
+    if len(artifacts) < len(names):
+        key = db.execute("SELECT coalesce(max(key), 0) FROM artifact").fetchone()[0]
+        for draft in drafts:
+            if draft.output.artifact not in artifacts:
+                key += 1
+                artifacts[draft.output.artifact] = _Artifact(key, 0, True, draft.at)
+    return artifacts
+
+
+def _write_artifacts(db: sqlite3.Connection, project: str, artifacts: Mapping[str, _Artifact]) -> None:
+    new = [(item.key, project, name, item.created_at, item.last) for name, item in artifacts.items() if item.is_new]
+    old = [(item.last, item.key) for item in artifacts.values() if not item.is_new]
+    if new:
+        db.executemany("INSERT INTO artifact (key, project, name, created_at, last) VALUES (?, ?, ?, ?, ?)", new)
+    if old:
+        db.executemany("UPDATE artifact SET last = ? WHERE key = ?", old)
+
+
+def _take_label(
+    db: sqlite3.Connection, artifact: _Artifact, wanted: str, taken: set[tuple[int, str]]
+) -> tuple[Given, str]:
+    """Return what a version is called whose user named it, and why it isn't called so if that is impossible."""
+    next_number = artifact.last + 1
+    if wanted == "latest":
+        return Given(next_number, ""), "'latest' always means the newest version, so none can be named so"
+    as_number = _as_number(wanted)
+    if as_number is not None:
+        column, number, label = "number", as_number, ""
+    else:
+        column, number, label = "label", next_number, wanted
+    found = (artifact.key, wanted) in taken or db.execute(
+        f"SELECT 1 FROM version WHERE artifact = ? AND {column} = ?",  # noqa: S608 - one of two column names
+        (artifact.key, as_number if as_number is not None else wanted),
+    ).fetchone()
+    if found:
+        return Given(next_number, ""), f"there is a version {wanted!r} already"
+    taken.add((artifact.key, wanted))
+    return Given(number, label), ""
+
+
+def _as_number(text: str) -> int | None:
+    """Return the number that a label is, in the way the store itself writes numbers, or None."""
+    if text.isascii() and text.isdigit() and text[0] != "0" and len(text) < 19 and int(text) < _LARGEST:
+        return int(text)
+    return None
