@@ -1,0 +1,155 @@
+"""Shows what comes into a run's log where the program would have printed it, from a thread of its own.
+
+The thread beats ten times a second: it flushes, lets the notes be written, and copies new bytes of the log to a sink.
+Whoever writes to the log never waits for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from _thread import LockType, allocate_lock, start_new_thread
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from cupola.logfile import RAW, STDERR, Note
+
+BEAT_S = 0.1
+_BLOCK = 256 * 1024
+
+
+class Sink(Protocol):
+    """Takes what a run prints, to show it; called by one thread at a time."""
+
+    def write(self, data: bytes, stream: int) -> None:
+        """Show some bytes; the stream is `RAW`, `STDOUT` or `STDERR` of `logfile`."""
+        ...
+
+
+class DescriptorSink:
+    """Writes to the descriptors that were the program's own before the run; None shows nothing.
+
+    A reader that has gone (`| head`, a closed terminal) ends the showing, never the run.
+    """
+
+    def __init__(self, stdout: int | None, stderr: int | None) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+
+    def write(self, data: bytes, stream: int) -> None:
+        """Write some bytes to the descriptor of their stream."""
+        target = self._stderr if stream == STDERR else self._stdout
+        rest = memoryview(data)
+        while rest and target is not None:
+            try:
+                rest = rest[os.write(target, rest) :]
+            except BlockingIOError:
+                # Somebody made the terminal non-blocking; only this thread waits for it.
+                select.select([], [target], [], 1.0)
+            except OSError as error:
+                if error.errno == errno.EINTR:
+                    continue
+                if stream == STDERR:
+                    self._stderr = None
+                else:
+                    self._stdout = None
+                return
+
+
+class Echo:
+    """Copies a log to a sink, in order, each byte once.
+
+    Args:
+        log: Descriptor to read the log by.
+        sink: Where to.
+        shown: The streams to copy; others show themselves.
+        start: The byte to begin with.
+    """
+
+    def __init__(self, log: int, sink: Sink, shown: frozenset[int], start: int) -> None:
+        self._log = log
+        self._sink = sink
+        self._shown = shown
+        self._at = start
+
+    def copy(self, notes: list[Note], end: int) -> None:
+        """Copy up to a byte; `notes` are those since the last time."""
+        for start, stop, stream in _parts(notes, self._at, end):
+            self._at = stop
+            if stream in self._shown:
+                self._copy(start, stop, stream)
+
+    def _copy(self, start: int, stop: int, stream: int) -> None:
+        while start < stop:
+            block = os.pread(self._log, min(_BLOCK, stop - start), start)
+            if not block:
+                return
+            start += len(block)
+            self._sink.write(block, stream)
+
+
+def _parts(notes: list[Note], at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield start, end and stream of what lies between two bytes, in order and without gaps."""
+    first = at
+    for start, stop, _at, stream, _level in notes:
+        if stream == RAW or stop <= at or stop > end:
+            continue
+        if at < start:
+            yield first, start, RAW
+            first = start
+        at = stop
+        yield max(first, start), stop, stream
+        first = stop
+    if first < end:
+        yield first, end, RAW
+
+
+class Beat:
+    """A thread that calls a function every tenth of a second until it is stopped.
+
+    It is a bare thread: `threading` doesn't list it, so that a step which counts or joins threads meets only its own.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._wake = allocate_lock()
+        self._ended = allocate_lock()
+        self._stopping = False
+        self._is_running = False
+
+    def start(self) -> None:
+        """Start the thread, or keep the one that `stop` has not waited for."""
+        self._stopping = False
+        if self._is_running:
+            return
+        self._wake, self._ended = allocate_lock(), allocate_lock()
+        self._wake.acquire()
+        self._ended.acquire()
+        self._is_running = True
+        start_new_thread(self._run, (self._wake, self._ended))
+
+    def wake(self) -> None:
+        """Let the next beat come at once."""
+        try:
+            self._wake.release()
+        except RuntimeError:
+            return  # it is awake
+
+    def stop(self, timeout_s: float = -1) -> None:
+        """End the thread and wait for it, by default as long as its sink takes."""
+        if not self._is_running:
+            return
+        self._stopping = True
+        self.wake()
+        if self._ended.acquire(timeout=timeout_s):
+            self._is_running = False
+
+    def _run(self, wake: LockType, ended: LockType) -> None:
+        try:
+            while not self._stopping:
+                wake.acquire(timeout=BEAT_S)
+                if not self._stopping:
+                    self._work()
+        finally:
+            ended.release()

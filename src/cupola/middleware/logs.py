@@ -1,0 +1,29 @@
+"""Keeps a step's doings with streams and logging inside the step: afterwards all is as the run had put it in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cupola.middleware.attempt import Attempt, Proceed
+from cupola.middleware.capture import active_capture
+
+
+def applies(attempt: Attempt) -> bool:  # noqa: ARG001 — the port gives it to every middleware
+    """Tell whether this process captures what the step prints."""
+    return active_capture() is not None
+
+
+def wrap(proceed: Proceed) -> Proceed:
+    """Return `proceed` with streams, descriptors and root logger put back after it."""
+
+    def run(attempt: Attempt) -> Any:
+        capture = active_capture()
+        if capture is None:
+            return proceed(attempt)
+        capture.begin_step()
+        try:
+            return proceed(attempt)
+        finally:
+            capture.end_step()
+
+    return run
