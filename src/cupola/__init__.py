@@ -1,3 +1,136 @@
-"""Cupola: ML pipelines as plain Python, every run recorded, cached and explainable."""
+"""Cupola: ML pipelines as plain Python, every run recorded, cached and explainable.
+
+Names are imported when first used, so that `import cupola` costs next to nothing (PEP 562).
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cupola.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from cupola.authoring.pipelines import Pipeline, pipeline
+    from cupola.authoring.recording import (
+        add_tags,
+        load_artifact,
+        log_metadata,
+        log_metrics,
+        register_artifact,
+        remove_tags,
+        save_artifact,
+    )
+    from cupola.authoring.steps import Step, step
+    from cupola.client.client import Client
+    from cupola.client.views import ArtifactVersion, Run, StepRun
+    from cupola.compiler.trace import Output
+    from cupola.context import get_step_context, progress
+    from cupola.entities.options import ArtifactConfig, CachePolicy, Image, Model, Resources, Retry
+    from cupola.errors import (
+        Ambiguous,
+        CodeChanged,
+        CompileError,
+        ConfigError,
+        Conflict,
+        CupolaError,
+        Damaged,
+        Diverged,
+        Fenced,
+        Forbidden,
+        MaterializerError,
+        NotFound,
+        RunAtImport,
+        RunCancelled,
+        RunFailed,
+        StoreTooNew,
+        Unreachable,
+    )
+    from cupola.files import File, Folder
+    from cupola.logger import get_logger
+    from cupola.records import Record
+
+_HOMES = {
+    "cupola.authoring.pipelines": ("Pipeline", "pipeline"),
+    "cupola.authoring.recording": (
+        "add_tags", "load_artifact", "log_metadata", "log_metrics", "register_artifact", "remove_tags", "save_artifact",
+    ),
+    "cupola.authoring.steps": ("Step", "step"),
+    "cupola.client.client": ("Client",),
+    "cupola.client.views": ("ArtifactVersion", "Run", "StepRun"),
+    "cupola.compiler.trace": ("Output",),
+    "cupola.context": ("get_step_context", "progress"),
+    "cupola.entities.options": ("ArtifactConfig", "CachePolicy", "Image", "Model", "Resources", "Retry"),
+    "cupola.errors": (
+        "Ambiguous", "CodeChanged", "CompileError", "ConfigError", "Conflict", "CupolaError", "Damaged", "Diverged",
+        "Fenced", "Forbidden", "MaterializerError", "NotFound", "RunAtImport", "RunCancelled", "RunFailed",
+        "StoreTooNew", "Unreachable",
+    ),
+    "cupola.files": ("File", "Folder"),
+    "cupola.logger": ("get_logger",),
+    "cupola.records": ("Record",),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Ambiguous",
+    "ArtifactConfig",
+    "ArtifactVersion",
+    "CachePolicy",
+    "Client",
+    "CodeChanged",
+    "CompileError",
+    "ConfigError",
+    "Conflict",
+    "CupolaError",
+    "Damaged",
+    "Diverged",
+    "Fenced",
+    "File",
+    "Folder",
+    "Forbidden",
+    "Image",
+    "MaterializerError",
+    "Model",
+    "NotFound",
+    "Output",
+    "Pipeline",
+    "Record",
+    "Resources",
+    "Retry",
+    "Run",
+    "RunAtImport",
+    "RunCancelled",
+    "RunFailed",
+    "Step",
+    "StepRun",
+    "StoreTooNew",
+    "Unreachable",
+    "__version__",
+    "add_tags",
+    "get_logger",
+    "get_step_context",
+    "load_artifact",
+    "log_metadata",
+    "log_metrics",
+    "pipeline",
+    "progress",
+    "register_artifact",
+    "remove_tags",
+    "save_artifact",
+    "step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'cupola' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

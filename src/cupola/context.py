@@ -15,7 +15,7 @@ import msgspec
 
 from cupola import values
 from cupola.entities.artifact import Manifest, OutputRecord, VersionRecord
-from cupola.errors import ConfigError, CupolaError, NotFound
+from cupola.errors import ConfigError, CupolaError
 
 T = TypeVar("T")
 
@@ -167,15 +167,14 @@ def get_step_context() -> StepContext:
     return context
 
 
-def find_artifact(context: StepContext, name: str, version: str) -> tuple[Manifest, tuple[str, int, int] | None]:
+def find_artifact(context: StepContext, name: str, version: str) -> Manifest:
     """Find an artifact version by name, what this step has just saved first; note its use."""
     for record in reversed(context.recorded.saved):
         if record.artifact == name and version in ("", "latest", record.version):
-            return record.manifest, None
+            return record.manifest
     found = context.artifacts.find(name, version)
-    used = (found.run, found.step, found.position)
-    context.recorded.used.append(used)
-    return found.manifest, used
+    context.recorded.used.append((found.run, found.step, found.position))
+    return found.manifest
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, bytes]:
@@ -225,17 +224,5 @@ class Progress(Generic[T]):
 
 def progress(items: Iterable[T] | int, description: str = "") -> Progress[T]:
     """Count how far a step is while iterating over its items, or over so many steps.
-
-    Example:
-        >>> for row in progress([1, 2, 3], "rows"):
-        ...     pass
-        <BLANKLINE>
-        rows: 3/3
     """
     return Progress(items, description)
-
-
-def missing_artifact(name: str, version: str) -> NotFound:
-    """Return the error for an artifact that nobody made."""
-    named = f"{name}:{version}" if version else name
-    return NotFound(f"there is no artifact {named!r}", fix="`cupola artifacts list` shows what there is")

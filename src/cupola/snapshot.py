@@ -202,6 +202,15 @@ class Snapshot(msgspec.Struct, frozen=True):
     settings: bytes = b""
     format: int = FORMAT
 
+    @property
+    def id(self) -> str:
+        """The digest of the bytes."""
+        return snapshot_id(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes; for those that are stored already, use these."""
+        return encode_snapshot(self)
+
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(Snapshot)

@@ -1,0 +1,11 @@
+"""The decorators: the topmost layer of the library, so that calling a pipeline may run it.
+
+Asking for them puts the source root on `sys.path`, where a program that is started in a folder below it needs that for
+its own imports.
+"""
+
+from __future__ import annotations
+
+from cupola.compiler.source import enter_project
+
+enter_project()

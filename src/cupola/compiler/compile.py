@@ -45,6 +45,7 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
         multiple: Whether the function returns a tuple of outputs.
         retry_on: Exception classes that are worth another attempt; empty for all.
         hooks: Functions of the `StepRun` by event.
+        files: Paths of files and folders among the literal inputs, by a name for people such as `file data.csv`.
     """
 
     function: Callable[..., Any]
@@ -53,6 +54,7 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
     multiple: bool
     retry_on: tuple[type[BaseException] | str, ...]
     hooks: Mapping[str, Callable[[Any], object]]
+    files: Mapping[str, str]
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +138,7 @@ def compile_pipeline(
     if knobs.dynamic is True:
         raise CompileError(
             f"pipeline {pipeline.name!r} is marked dynamic=True, which this version can't run",
-            where=source_name(pipeline.function),
+            where=source_name(pipeline.described),
             fix="write it as a static pipeline: outputs may only be passed on to steps",
         )
     encoded = {name: values.encode(value, path=name) for name, value in params.items()}
@@ -147,7 +149,6 @@ def compile_pipeline(
     _refuse_unknown_steps(trace, layers)
     live: list[LiveStep] = []
     specs: list[StepSpec] = []
-    origins_out = dict(origins or {})
     for node in trace.nodes:
         said = step_knobs(node, layers)
         spec, step = _compile_step(node, said, trace, tables)
@@ -155,7 +156,7 @@ def compile_pipeline(
         live.append(step)
     snapshot = Snapshot(
         pipeline=pipeline.name,
-        source=source_name(pipeline.function),
+        source=source_name(pipeline.described),
         params=encoded,
         steps=tuple(specs),
         outputs=_returned(pipeline, trace, returned),
@@ -174,7 +175,7 @@ def compile_pipeline(
         id=snapshot_id(data),
         steps=tuple(live),
         places=tuple(tables.places),
-        origins=origins_out,
+        origins=dict(origins or {}),
         hooks={name: hook for name in HOOKS if (hook := getattr(knobs, name)) is not UNSET},
         raise_on_failure=knobs.raise_on_failure is not False,
     )
@@ -221,6 +222,7 @@ def _compile_step(
         multiple=node.signature.multiple,
         retry_on=getattr(knobs.retry, "on", ()),
         hooks={name: hook for name in HOOKS if (hook := getattr(knobs, name)) is not UNSET},
+        files=files_in(node.arguments),
     )
     return spec, live
 
@@ -269,8 +271,8 @@ def _returned(pipeline: PipelineDefinition, trace: Trace, returned: Any) -> tupl
     """Name what the pipeline function returned: by its annotation, else by the outputs' own names, else by place."""
     if returned is None or (isinstance(returned, Output) and returned.declaration is None):
         return ()
-    place = source_name(pipeline.function)
-    declared = read_signature(pipeline.function)
+    place = source_name(pipeline.described)
+    declared = read_signature(pipeline.described)
     items: list[Any] = list(returned) if isinstance(returned, tuple) and (declared.multiple or _loose(declared)) else [returned]
     if declared.multiple and len(items) != len(declared.outputs):
         raise CompileError(
@@ -309,4 +311,4 @@ def _names_of(items: list[Any], declared: list[str]) -> list[str]:
 def _description(pipeline: PipelineDefinition, knobs: PipelineKnobs) -> str:
     if knobs.description is not UNSET:
         return knobs.description
-    return (pipeline.function.__doc__ or "").strip().split("\n\n")[0]
+    return (pipeline.described.__doc__ or "").strip().split("\n\n")[0]

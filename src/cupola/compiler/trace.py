@@ -18,6 +18,7 @@ from cupola import values
 from cupola.compiler.signature import OutputDeclaration, Parameter, Signature, read_signature
 from cupola.entities.options import PipelineKnobs, StepKnobs
 from cupola.errors import CompileError, MaterializerError
+from cupola.failures import is_own_frame
 from cupola.snapshot import FromStep, Gather, Literal, Source
 from cupola.suggest import nearest
 
@@ -45,12 +46,22 @@ class StepDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PipelineDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """A function marked as a pipeline; attributes as in `StepDefinition`."""
+    """A function marked as a pipeline; attributes as in `StepDefinition`.
+
+    Attributes:
+        subject: The user's function that name, parameters and place are taken from, where it isn't `function` itself.
+    """
 
     function: Callable[..., Any]
     name: str
     knobs: PipelineKnobs
     overrides: PipelineKnobs = PipelineKnobs()
+    subject: Callable[..., Any] | None = None
+
+    @property
+    def described(self) -> Callable[..., Any]:
+        """The user's function."""
+        return self.subject or self.function
 
 
 class Node(msgspec.Struct, kw_only=True, eq=False):
@@ -130,8 +141,8 @@ class Output(Generic[T]):
             f"output {self.name!r} of step {self.node.name!r} was used as a value ({how}) while the pipeline was wired; "
             "there is no value yet",
             where=f"pipeline at {caller_place()}",
-            fix="pass it to a step and do it there; dynamic=True pipelines and .map, which work on values, are not part "
-            "of this version",
+            fix="pass it to a step and do it there; pipelines whose own control flow needs values are written with dynamic=True "
+            "and .map, which are not part of this version",
         )
 
     def __bool__(self) -> NoReturn:
@@ -260,9 +271,11 @@ def add_call(trace: Trace, step: StepDefinition, args: Sequence[Any], kwargs: Ma
         place=place,
     )
     trace.nodes.append(node)
-    outputs = tuple(Output[Any](node, declaration) for declaration in signature.outputs)
+    outputs = tuple(Output(node, declaration) for declaration in signature.outputs)
     if not outputs:
-        return Output[Any](node, None)
+        return Output(node, None)
+    if signature.named_tuple is not None:
+        return signature.named_tuple(*outputs)
     return outputs if signature.multiple else outputs[0]
 
 
@@ -359,7 +372,7 @@ def caller_place() -> str:
     """Return `file:line` of the innermost frame that is not Cupola's own."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] — `inspect` costs 17 ms for the same
     while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith("cupola."):
+        if not is_own_frame(frame.f_code.co_filename):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

@@ -1,0 +1,126 @@
+"""What a call of a pipeline does: bind its arguments, compile, plan or run, and show the result as a `Run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from cupola.client.connect import connect
+from cupola.client.reading import RunReader
+from cupola.client.views import Run, StepRun
+from cupola.compiler.compile import Compiled, compile_pipeline
+from cupola.compiler.loading import importing
+from cupola.compiler.signature import read_signature
+from cupola.compiler.source import program_file, root_of
+from cupola.compiler.trace import PipelineDefinition, caller_place
+from cupola.engine.launch import Audience, Launched, launch_run
+from cupola.engine.plan import Plan, plan_run
+from cupola.engine.site import Site
+from cupola.entities.run import RunStatus
+from cupola.errors import RunAtImport, RunCancelled, RunFailed
+from cupola.middleware.attempt import Hook, Moment
+from cupola.settings import read_setting
+
+
+def compile_call(pipeline: PipelineDefinition, given: Mapping[str, Any]) -> Compiled:
+    """Compile a pipeline with the arguments of a call."""
+    return compile_pipeline(pipeline, given)
+
+
+def plan_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any]) -> Plan:
+    """Return what a run would do with each step, and why."""
+    return plan_run(compile_call(pipeline, given), open_site(pipeline))
+
+
+def run_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any], *, quiet: bool = False) -> Run:
+    """Run a pipeline with the arguments of a call and return its record.
+
+    Args:
+        pipeline: The pipeline.
+        given: A value for each parameter that was passed.
+        quiet: Whether nothing is shown while it runs.
+
+    Raises:
+        RunAtImport: The file that calls is only being imported.
+        RunFailed: A step failed.
+        RunCancelled: A signal stopped the run.
+    """
+    if file := importing():
+        raise RunAtImport(
+            f"pipeline {pipeline.name!r} was started while {file} was only being imported",
+            where=caller_place(),
+            fix='put the call below: if __name__ == "__main__":',
+        )
+    compiled = compile_call(pipeline, given)
+    site = open_site(pipeline)
+    launched = launch_run(compiled, site, _audience(), _facts())
+    run = Run(RunReader(connect(), launched.run))
+    if compiled.raise_on_failure:
+        _raise_unless_completed(run, launched)
+    return run
+
+
+def open_site(pipeline: PipelineDefinition) -> Site:
+    """Return where a run of a pipeline happens, from the settings and the place of its source file."""
+    connection = connect()
+    code = getattr(pipeline.described, "__code__", None)
+    return Site(
+        home=connection.home,
+        root=root_of(code.co_filename if code is not None else None),
+        project=read_setting("project"),
+        store=connection.store,
+        blobs=connection.blobs,
+        sync=read_setting("durability") == "power",
+    )
+
+
+def _audience() -> Audience:
+    def tell_step_hook(run: str, hook: Hook, moment: Moment) -> None:
+        reader = RunReader(connect(), run)
+        record = reader.step(moment.position)
+        now = msgspec.structs.replace(record, status=moment.status, failure=moment.failure)
+        hook(StepRun(reader, moment.position, now))
+
+    def tell_run_hook(run: str, hook: Hook) -> None:
+        hook(Run(RunReader(connect(), run)))
+
+    return Audience(tell_step_hook=tell_step_hook, tell_run_hook=tell_run_hook)
+
+
+def _facts() -> dict[str, str]:
+    return {"file": program_file(), "command": " ".join(sys.argv)}
+
+
+def _raise_unless_completed(run: Run, launched: Launched) -> None:
+    verdict = launched.verdict
+    if verdict.status is RunStatus.CANCELLED:
+        cancelled = RunCancelled(
+            f"run {run.name} was cancelled by {verdict.signal}", fix="what had finished is kept: the next run reuses it"
+        )
+        cancelled.run = run
+        cancelled.exit_code = 143 if verdict.signal == "SIGTERM" else 130
+        raise cancelled from None
+    if verdict.status is RunStatus.FAILED:
+        step = run.snapshot.steps[verdict.failed_step].name
+        failed = RunFailed(
+            f"run {run.name} failed in step {step!r}: {run.error}",
+            where=run.error.where if run.error else "",
+            fix=f"see: cupola show {run.name}, cupola logs {run.name} {step}",
+        )
+        failed.run = run
+        raise failed from verdict.error
+
+
+def given_arguments(pipeline: PipelineDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was passed, by parameter name; defaults are left out.
+
+    Raises:
+        CompileError: An argument is unknown or given twice.
+    """
+    from cupola.compiler.trace import bind
+
+    parameters = read_signature(pipeline.described).parameters
+    return bind(pipeline.name, parameters, args, kwargs, caller_place())

@@ -1,0 +1,160 @@
+"""The `@pipeline` decorator. Calling a pipeline runs it; inside another pipeline it becomes a part of that one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+import msgspec
+
+from cupola.authoring.arguments import PipelineArguments, read_knobs
+from cupola.authoring.steps import own_name, refuse_shadowing
+from cupola.compiler.annotations import place_of
+from cupola.compiler.signature import read_signature
+from cupola.compiler.source import adopt
+from cupola.compiler.trace import PipelineDefinition, bind, caller_place, current_trace, nested_in
+from cupola.entities.options import PipelineKnobs, merge_knobs
+from cupola.errors import CompileError
+from cupola.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from cupola.client.views import Run
+    from cupola.engine.plan import Plan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Pipeline(Generic[P, R_co]):
+    """A function marked as a pipeline; made by `@pipeline`.
+
+    Attributes:
+        definition: What the compiler knows of it.
+    """
+
+    def __init__(self, definition: PipelineDefinition) -> None:
+        self.definition = definition
+        function = definition.function
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            if hasattr(function, name):
+                setattr(self, name, getattr(function, name))
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Run:
+        """Run the pipeline and return its record; in another pipeline, become a part of it.
+
+        Raises:
+            CompileError: Wiring, types or names are wrong; nothing ran.
+            ConfigError: A parameter or option is wrong; nothing ran.
+            RunFailed: A step failed; `.run` is the record, the step's own exception is the cause.
+            RunCancelled: A signal stopped the run.
+        """
+        if current_trace() is not None:
+            # Typed as a run, since that is what it is everywhere else; `inline` is the same, typed for checkers.
+            part: Any = self.inline(*args, **kwargs)
+            return part
+        from cupola.authoring.calls import run_pipeline
+
+        return run_pipeline(self.definition, self._given(args, kwargs))
+
+    @property
+    def fn(self) -> Callable[P, R_co]:
+        """The plain function."""
+        return self.definition.function
+
+    @property
+    def name(self) -> str:
+        """Name of the pipeline."""
+        return self.definition.name
+
+    def inline(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Become a part of the pipeline that is being compiled, and return what the function returns, as outputs."""
+        trace = current_trace()
+        if trace is None:
+            raise CompileError(
+                f"{self.name}.inline(…) was called outside of a pipeline",
+                where=caller_place(),
+                fix=f"call {self.name}(…) to run it",
+            )
+        parameters = read_signature(self.definition.function).parameters
+        bound = bind(self.name, parameters, args, kwargs, caller_place())
+        with nested_in(trace, self.definition):
+            return self.definition.function(**bound)
+
+    def with_options(self, **options: Unpack[PipelineArguments]) -> Pipeline[P, R_co]:
+        """Return a configured copy; options are those of `@pipeline(…)`, and `raise_on_failure`."""
+        knobs: PipelineKnobs = read_knobs(PipelineKnobs, options, f"{self.name}.with_options(…) at {caller_place()}")
+        return Pipeline(
+            msgspec.structs.replace(
+                self.definition,
+                overrides=merge_knobs(self.definition.overrides, knobs),
+                name=options.get("name", self.definition.name),
+            )
+        )
+
+    def compile(self, *args: P.args, **kwargs: P.kwargs) -> Snapshot:
+        """Return the snapshot for these parameters; nothing runs and nothing is stored."""
+        from cupola.authoring.calls import compile_call
+
+        return compile_call(self.definition, self._given(args, kwargs)).snapshot
+
+    def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """Return what a run with these parameters would do with each step, and why; nothing runs."""
+        from cupola.authoring.calls import plan_pipeline
+
+        return plan_pipeline(self.definition, self._given(args, kwargs))
+
+    def draw(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the graph as text."""
+        from cupola.client.draw import draw_snapshot
+
+        return draw_snapshot(self.compile(*args, **kwargs))
+
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        from cupola.authoring.calls import given_arguments
+
+        return given_arguments(self.definition, args, kwargs)
+
+    def __reduce__(self) -> str:
+        # By name, as functions are: a child process finds the pipeline where its module defines it.
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name!r} of {getattr(self, '__module__', '?')}>"
+
+
+class PipelineDecorator(Protocol):
+    """What `@pipeline(…)` gives: it takes a function and keeps its types."""
+
+    def __call__(self, fn: Callable[P, R], /) -> Pipeline[P, R]: ...
+
+
+@overload
+def pipeline(fn: None = None, **options: Unpack[PipelineArguments]) -> PipelineDecorator: ...
+@overload
+def pipeline(fn: Callable[P, R], **options: Unpack[PipelineArguments]) -> Pipeline[P, R]: ...
+def pipeline(fn: Callable[..., Any] | None = None, **options: Unpack[PipelineArguments]) -> Any:
+    """Mark a function as a pipeline: it calls steps and passes what they return on to others.
+
+    Args:
+        fn: The function.
+        **options: `name`, `on_error` (`"stop"`, `"kill"`, `"continue"`), `tags`, `description`, the hooks `on_start`,
+            `on_success`, `on_failure`, `on_end` (functions of one argument, the `Run`), `settings`; `cache`, `retry`,
+            `env`, `secrets`, `model` hold for its steps, unless a step says otherwise.
+
+    Raises:
+        ConfigError: An option is unknown or makes no sense.
+    """
+    if fn is None:
+        return lambda function: pipeline(function, **options)  # pyright: ignore[reportUnknownLambdaType,reportUnknownVariableType] — typed by the overloads
+    if isinstance(fn, Pipeline):
+        raise CompileError(f"{fn!r} is marked @pipeline twice", where=caller_place(), fix="use .with_options(…)")
+    if not callable(fn):
+        raise CompileError(f"@pipeline was given {fn!r}, which is no function", where=caller_place(), fix="write @pipeline above a def")
+    refuse_shadowing(fn, "pipeline", pipeline)
+    adopt(fn)
+    knobs: PipelineKnobs = read_knobs(PipelineKnobs, options, f"@pipeline at {place_of(fn)}")
+    return Pipeline(
+        PipelineDefinition(function=fn, name=options.get("name") or own_name(fn, "pipeline"), knobs=knobs)
+    )

@@ -1,0 +1,196 @@
+"""The `@step` decorator.
+
+A step is called in four places: outside a pipeline and inside another step it is the plain function; in a pipeline that
+is being compiled it wires; `run` records a run of this one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+import msgspec
+
+from cupola.authoring.arguments import StepArguments, read_knobs
+from cupola.compiler.annotations import label_of, place_of
+from cupola.compiler.signature import read_signature
+from cupola.compiler.source import adopt
+from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, bind, caller_place, current_trace
+from cupola.entities.options import PipelineKnobs, StepKnobs, merge_knobs
+from cupola.errors import CompileError
+
+if TYPE_CHECKING:
+    from cupola.client.views import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Step(Generic[P, R_co]):
+    """A function marked as a step; made by `@step`.
+
+    Attributes:
+        definition: What the compiler knows of it.
+    """
+
+    def __init__(self, definition: StepDefinition) -> None:
+        self.definition = definition
+        function = definition.function
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            if hasattr(function, name):
+                setattr(self, name, getattr(function, name))
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Wire the step where a pipeline compiles; call the function everywhere else."""
+        trace = current_trace()
+        if trace is None:
+            return self.definition.function(*args, **kwargs)
+        return add_call(trace, self.definition, args, kwargs)
+
+    @property
+    def fn(self) -> Callable[P, R_co]:
+        """The plain function."""
+        return self.definition.function
+
+    @property
+    def name(self) -> str:
+        """Name of the step."""
+        return self.definition.name
+
+    def named(self, name: str) -> Step[P, R_co]:
+        """Return the step with an invocation name of its own: `fit.named("final")(train)`."""
+        return Step(msgspec.structs.replace(self.definition, label=name))
+
+    def after(self, *others: object) -> Step[P, R_co]:
+        """Return the step with others before it, without data between them.
+
+        Args:
+            others: What calls of steps returned in the same pipeline.
+        """
+        outputs: list[Output[Any]] = []
+        for other in others:
+            parts = other if isinstance(other, (tuple, list)) else (other,)
+            for part in parts:
+                if not isinstance(part, Output):
+                    raise CompileError(
+                        f"{self.name}.after(…) got {part!r}",
+                        where=caller_place(),
+                        fix="pass what a call of a step returned in this pipeline",
+                    )
+                outputs.append(part)
+        return Step(msgspec.structs.replace(self.definition, after=(*self.definition.after, *outputs)))
+
+    def with_options(self, **options: Unpack[StepArguments]) -> Step[P, R_co]:
+        """Return a configured copy; options are those of `@step(…)`."""
+        knobs: StepKnobs = read_knobs(StepKnobs, options, f"{self.name}.with_options(…) at {caller_place()}")
+        return Step(
+            msgspec.structs.replace(
+                self.definition,
+                overrides=merge_knobs(self.definition.overrides, knobs),
+                name=options.get("name", self.definition.name),
+            )
+        )
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Run:
+        """Record a run of this one step; arguments are values.
+
+        Raises:
+            RunFailed: The step failed.
+        """
+        from cupola.authoring.calls import run_pipeline
+
+        parameters = read_signature(self.definition.function).parameters
+        given = bind(self.name, parameters, args, kwargs, caller_place())
+        alone = PipelineDefinition(
+            function=lambda **values: add_call(_open_trace(), self.definition, (), values),
+            subject=self.definition.function,
+            name=self.name,
+            knobs=PipelineKnobs(),
+        )
+        return run_pipeline(alone, given)
+
+    def __reduce__(self) -> str:
+        # By name, as functions are: a child process finds the step where its module defines it.
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r} of {getattr(self, '__module__', '?')}>"
+
+
+def _open_trace() -> Any:
+    return current_trace()
+
+
+class StepDecorator(Protocol):
+    """What `@step(…)` gives: it takes a function and keeps its types."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+
+
+@overload
+def step(fn: None = None, **options: Unpack[StepArguments]) -> StepDecorator: ...
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, R]], **options: Unpack[StepArguments]) -> Step[P, R]: ...
+@overload
+def step(fn: Callable[P, R], **options: Unpack[StepArguments]) -> Step[P, R]: ...
+def step(fn: Callable[..., Any] | None = None, **options: Unpack[StepArguments]) -> Any:
+    """Mark a function as a step.
+
+    Args:
+        fn: The function; a lambda or `functools.partial` needs `name=`.
+        **options: `name`, `cache`, `retry`, `timeout` (seconds or `"10m"`), `env`, the hooks `on_start`, `on_success`,
+            `on_failure`, `on_end` (functions of one argument, the `StepRun`), `settings`; and `resources`, `image`,
+            `secrets`, `requirements`, `model`, `orchestrator`, which are checked and recorded, and refused at a run.
+
+    Raises:
+        ConfigError: An option is unknown or makes no sense.
+
+    Example:
+        >>> @step(retry=3)
+        ... def add(a: int, b: int = 1) -> int:
+        ...     return a + b
+        >>> add(1)
+        2
+    """
+    if fn is None:
+        return lambda function: step(function, **options)  # pyright: ignore[reportUnknownLambdaType,reportUnknownVariableType] — typed by the overloads
+    if isinstance(fn, Step):
+        raise CompileError(f"{fn!r} is marked @step twice", where=caller_place(), fix="use .with_options(…)")
+    if not callable(fn):
+        raise CompileError(f"@step was given {fn!r}, which is no function", where=caller_place(), fix="write @step above a def")
+    refuse_shadowing(fn, "step", step)
+    adopt(fn)
+    knobs: StepKnobs = read_knobs(StepKnobs, options, f"@step at {place_of(fn)}")
+    return Step(StepDefinition(function=fn, name=options.get("name") or own_name(fn, "step"), knobs=knobs))
+
+
+def own_name(function: Any, kind: str) -> str:
+    """Return the name of a function to mark.
+
+    Raises:
+        CompileError: It has none (a lambda or a partial).
+    """
+    name = getattr(function, "__name__", "<lambda>")
+    if name == "<lambda>":
+        raise CompileError(
+            f"a {kind} made of {label_of(function)} has no name of its own",
+            where=caller_place(),
+            fix=f"pass one: {kind}(…, name='…')",
+        )
+    return name
+
+
+def refuse_shadowing(function: Any, kind: str, decorator: object) -> None:
+    """Raise `CompileError` when a function to mark is about to overwrite the decorator's own name in its module."""
+    names = getattr(function, "__globals__", {})
+    if getattr(function, "__qualname__", "") == kind and names.get(kind) is decorator:
+        raise CompileError(
+            f"a {kind} named {kind!r} overwrites the decorator {kind!r} in its module",
+            where=place_of(function),
+            fix=f"give the function another name, or import the decorator under another: from cupola import {kind} as …",
+        )
