@@ -1,0 +1,1 @@
+"""What Cupola costs, as ratios to a floor that is measured in the same minutes: `python -m benchmarks`."""
