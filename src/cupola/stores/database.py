@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Database:
         self._process = os.getpid()
         self._lock = WriteLock(home)
         self._db, self._inode = self._open()
+        _keep_from_children(self._db)
 
     def reading(self) -> sqlite3.Connection:
         """Return the connection, to the file that is the database now: a rebuild may have put another in its place."""
@@ -46,7 +47,7 @@ class Database:
         return self._db
 
     @contextmanager
-    def writing(self, wait_s: float = WAIT_S) -> Iterator[sqlite3.Connection]:
+    def writing(self, wait_s: float = WAIT_S) -> Generator[sqlite3.Connection]:
         """Hold the write lock and a transaction, committed when the block ends well and undone otherwise."""
         self._check_process()
         with self._lock.held(wait_s):

@@ -6,7 +6,7 @@ import fcntl
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class WriteLock:
         self._file = -1
 
     @contextmanager
-    def held(self, wait_s: float = WAIT_S) -> Iterator[None]:
+    def held(self, wait_s: float = WAIT_S) -> Generator[None]:
         """Hold the lock while the block runs.
 
         Raises:

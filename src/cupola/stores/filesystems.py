@@ -9,9 +9,40 @@ from pathlib import Path
 from cupola.errors import ConfigError
 
 NETWORK = frozenset(
-    "9p afs beegfs ceph cifs coda cvmfs fuse.ceph fuse.gcsfuse fuse.glusterfs fuse.juicefs fuse.rclone"
-    " fuse.s3fs fuse.sshfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs pvfs2 smb smb2 smb3 smbfs"
-    " webdav fuse.davfs davfs".split()
+    [
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "cvmfs",
+        "fuse.ceph",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.juicefs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "gfs",
+        "gfs2",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+        "pvfs2",
+        "smb",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "webdav",
+        "fuse.davfs",
+        "davfs",
+    ]
 )
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 MOUNTS = Path("/proc/self/mountinfo")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-
 _INT64 = range(-(2**63), 2**63)
 
 

@@ -131,7 +131,7 @@ def split(script: str) -> list[str]:
 
 
 def write_schema(folder: Path = FOLDER, target: Path = SCHEMA) -> None:
-    """Write the schema that all migrations add up to; run it after adding one (`python -m cupola.stores.migrations`)."""
+    """Write the schema that all migrations add up to (`python -m cupola.stores.migrations`)."""
     target.write_text(schema_text(folder), encoding="utf-8")
 
 

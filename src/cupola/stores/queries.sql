@@ -19,3 +19,24 @@ FROM step CROSS JOIN run ON run.number = step.run
 WHERE step.base_key = :base_key AND step.reusable = 1 AND step.inputs_key = :inputs_key
   AND (step.expires_at = 0 OR step.expires_at > :now)
 ORDER BY step.run DESC LIMIT 1;
+
+-- name: step_before
+-- The newest earlier record of a step of a pipeline that has a result: walks back from run to run.
+SELECT {columns}
+FROM pipeline
+CROSS JOIN run INDEXED BY run_pipeline ON run.pipeline = pipeline.key
+CROSS JOIN step ON step.run = run.number
+WHERE pipeline.name = :pipeline AND run.number < :before
+  AND step.name = :name AND step.status IN ('completed', 'cached')
+ORDER BY run.number DESC LIMIT 1;
+
+-- name: consumers_of
+-- The steps that read a value, newest first.
+SELECT {columns}
+FROM input
+CROSS JOIN run ON run.number = input.run
+CROSS JOIN pipeline ON pipeline.key = run.pipeline
+CROSS JOIN step ON step.run = input.run AND step.position = input.step
+WHERE input.digest = :digest
+ORDER BY input.run DESC, input.step DESC
+LIMIT 1000;

@@ -13,8 +13,6 @@ import msgspec
 from cupola import ids
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import StepRecord
-from cupola.stores import records
-from cupola.stores.ledger import Ledger
 from cupola.store import (
     CacheEntry,
     ConsumersOf,
@@ -26,6 +24,8 @@ from cupola.store import (
     StepBefore,
     StepsOf,
 )
+from cupola.stores import records
+from cupola.stores.ledger import Ledger
 
 T = TypeVar("T")
 CHUNK = 500
@@ -81,11 +81,11 @@ def _entries(db: sqlite3.Connection, rows: list[records.Row]) -> list[CacheEntry
 
 
 _STEPS = (
-    f"SELECT {records.STEP_COLUMNS} FROM run CROSS JOIN pipeline ON pipeline.key = run.pipeline"  # noqa: S608 - own
+    f"SELECT {records.STEP_COLUMNS} FROM run CROSS JOIN pipeline ON pipeline.key = run.pipeline"
     " CROSS JOIN step ON step.run = run.number WHERE run.id = ? ORDER BY step.position"
 )
 _OUTPUTS = (
-    f"SELECT {records.VERSION_COLUMNS} FROM version JOIN run ON run.number = version.run"  # noqa: S608 - own columns
+    f"SELECT {records.VERSION_COLUMNS} FROM version JOIN run ON run.number = version.run"
     " JOIN artifact ON artifact.key = version.artifact WHERE version.run = ?"
 )
 _OUTPUTS_OF_STEP = f"{_OUTPUTS} AND version.step = ? ORDER BY version.position"
@@ -109,6 +109,19 @@ def _outputs_of(ledger: Ledger, question: OutputsOf) -> tuple[VersionRecord, ...
     return tuple(records.read_versions(db, rows, run=row[0]))
 
 
+def _step_before(ledger: Ledger, question: StepBefore) -> StepRecord | None:
+    db = ledger.database.reading()
+    given = {"pipeline": question.pipeline, "name": question.name, "before": question.before}
+    row = db.execute(QUERIES["step_before"].replace("{columns}", records.STEP_COLUMNS), given).fetchone()
+    return records.read_steps(db, [row])[0] if row else None
+
+
+def _consumers_of(ledger: Ledger, question: ConsumersOf) -> tuple[StepRecord, ...]:
+    db = ledger.database.reading()
+    sql = QUERIES["consumers_of"].replace("{columns}", records.STEP_COLUMNS)
+    return tuple(records.read_steps(db, db.execute(sql, {"digest": question.digest}).fetchall()))
+
+
 def _snapshot_of(ledger: Ledger, question: SnapshotOf) -> bytes:
     return ledger.snapshot_bytes(question.snapshot)
 
@@ -119,4 +132,6 @@ _ANSWERS: dict[type[Question[Any]], Callable[[Ledger, Any], Any]] = {
     StepsOf: _steps_of,
     OutputsOf: _outputs_of,
     SnapshotOf: _snapshot_of,
+    StepBefore: _step_before,
+    ConsumersOf: _consumers_of,
 }

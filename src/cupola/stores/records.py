@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,17 @@ decode_manifest = msgspec.msgpack.Decoder(Manifest).decode
 decode_places = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 Row = tuple[Any, ...]
 Key = tuple[int, int, int]
+
+
+def read(db: sqlite3.Connection, kind: str, rows: Sequence[Row]) -> Sequence[Any]:
+    """Return the records of rows of a kind's columns; what else a row holds at its end is left alone."""
+    return _READERS[kind](db, rows)
+
+
+def with_places(db: sqlite3.Connection, run: RunRecord) -> RunRecord:
+    """Return a run with the places of its code parts, which lists leave out."""
+    row = db.execute("SELECT places FROM place WHERE run = ?", (run.number,)).fetchone()
+    return msgspec.structs.replace(run, places=decode_places(row[0])) if row else run
 
 
 def read_runs(db: sqlite3.Connection, rows: Sequence[Row]) -> list[RunRecord]:
@@ -92,7 +103,8 @@ def read_version(row: Row, tags: tuple[str, ...], metadata: dict[str, bytes]) ->
 def read_artifacts(db: sqlite3.Connection, rows: Sequence[Row]) -> list[ArtifactRecord]:
     """Return the records of rows of `ARTIFACT_COLUMNS`."""
     records: list[ArtifactRecord] = []
-    for key, name, project, created_at in rows:
+    for row in rows:
+        key, name, project, created_at = row[:4]
         versions, latest = db.execute("SELECT count(*), max(number) FROM version WHERE artifact = ?", (key,)).fetchone()
         label = db.execute("SELECT label FROM version WHERE artifact = ? AND number = ?", (key, latest)).fetchone()
         word = (label[0] or str(latest)) if label else ""
@@ -105,7 +117,8 @@ def read_artifacts(db: sqlite3.Connection, rows: Sequence[Row]) -> list[Artifact
 def read_pipelines(db: sqlite3.Connection, rows: Sequence[Row]) -> list[PipelineRecord]:
     """Return the records of rows of `PIPELINE_COLUMNS`."""
     records: list[PipelineRecord] = []
-    for key, name, project, source, created_at, runs in rows:
+    for row in rows:
+        key, name, project, source, created_at, runs = row[:6]
         last = db.execute("SELECT id FROM run WHERE number = (SELECT max(number) FROM run WHERE pipeline = ?)", (key,))
         found = last.fetchone()
         records.append(
@@ -140,9 +153,18 @@ def read_metadata(
 def _owned(
     db: sqlite3.Connection, table: str, columns: str, kind: str, keys: Iterable[Key], run: int | None
 ) -> Iterable[Row]:
-    select = f"SELECT run, step, position, {columns} FROM {table} WHERE kind = ? AND run = ?"  # noqa: S608 - own names
+    select = f"SELECT run, step, position, {columns} FROM {table} WHERE kind = ? AND run = ?"
     if run is not None:
         yield from db.execute(select, (kind, run))
         return
     for key in keys:
         yield from db.execute(f"{select} AND step = ? AND position = ?", (kind, *key))
+
+
+_READERS: dict[str, Callable[[sqlite3.Connection, Sequence[Row]], Sequence[Any]]] = {
+    "run": read_runs,
+    "step": read_steps,
+    "version": read_versions,
+    "artifact": read_artifacts,
+    "pipeline": read_pipelines,
+}

@@ -36,7 +36,7 @@ CREATE TABLE run (
 );
 CREATE UNIQUE INDEX run_id ON run (id);
 CREATE INDEX run_name ON run (name);
-CREATE INDEX run_pipeline ON run (pipeline, status);
+CREATE INDEX run_pipeline ON run (pipeline);
 CREATE INDEX run_status ON run (status);
 CREATE INDEX run_started ON run (started_at);
 CREATE INDEX run_ended ON run (ended_at);

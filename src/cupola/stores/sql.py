@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cupola import ids, journal
+from cupola.entities.run import RunRecord
 from cupola.errors import Conflict
 from cupola.event import Event, RunSealed, decode_event
-from cupola.store import Applied, Lease, Principal, Question
-from cupola.stores import questions
+from cupola.kinds import find_kind
+from cupola.store import Applied, Lease, Page, Principal, Query, Question
+from cupola.stores import questions, records, references, statements
 from cupola.stores.database import Database
 from cupola.stores.ledger import Ledger
 from cupola.stores.tail import Tailer
@@ -84,6 +86,34 @@ class SqlStore:
         if questions.needs_live_runs(question):
             self.catch_up()
         return questions.answer(self._ledger, question)
+
+    def get(self, kind: str, ref: str, *, who: Principal) -> Any:
+        """Return the one entity that `ref` means: an id, a unique prefix of one, or a name."""
+        known = find_kind(kind)
+        self.catch_up()
+        db = self._database.reading()
+        record = records.read(db, kind, [references.find_row(db, known, ref)])[0]
+        return records.with_places(db, record) if isinstance(record, RunRecord) else record
+
+    def find(self, kind: str, query: Query, *, who: Principal) -> Page[Any]:
+        """Return one page of what matches."""
+        known = find_kind(kind)
+        self.catch_up()
+        db = self._database.reading()
+        statement, sort = statements.compile_page(db, known, query)
+        rows = db.execute(statement.sql, statement.values).fetchall()
+        more = len(rows) > query.limit
+        del rows[query.limit :]
+        cursor = statements.write_cursor(rows[-1][-len(sort.columns) :]) if more else ""
+        return Page(tuple(records.read(db, kind, rows)), cursor)
+
+    def count(self, kind: str, query: Query, *, who: Principal, bound: int = 10_000) -> int:
+        """Return how many match, counting no further than `bound`."""
+        known = find_kind(kind)
+        self.catch_up()
+        db = self._database.reading()
+        statement = statements.compile_count(db, known, query, bound)
+        return db.execute(statement.sql, statement.values).fetchone()[0]
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the database if that goes without waiting for anybody."""

@@ -17,7 +17,6 @@ from cupola import ids, journal
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, Fenced, Unreachable
 from cupola.event import Event, RunLost, encode_event
-
 from cupola.stores.ledger import Ledger
 
 READER_WAIT_S = 2.0

@@ -102,7 +102,7 @@ def _load_artifacts(db: sqlite3.Connection, project: str, drafts: Sequence[Versi
         chunk = names[start : start + CHUNK]
         marks = ",".join("?" * len(chunk))
         rows = db.execute(
-            f"SELECT name, key, last FROM artifact WHERE project = ? AND name IN ({marks})",  # noqa: S608 - only marks
+            f"SELECT name, key, last FROM artifact WHERE project = ? AND name IN ({marks})",
             (project, *chunk),
         )
         for name, key, last in rows:
@@ -138,7 +138,7 @@ def _take_label(
     else:
         column, number, label = "label", next_number, wanted
     found = (artifact.key, wanted) in taken or db.execute(
-        f"SELECT 1 FROM version WHERE artifact = ? AND {column} = ?",  # noqa: S608 - one of two column names
+        f"SELECT 1 FROM version WHERE artifact = ? AND {column} = ?",
         (artifact.key, as_number if as_number is not None else wanted),
     ).fetchone()
     if found:

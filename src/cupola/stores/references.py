@@ -1,0 +1,150 @@
+"""From what people write to the one entity that they mean: ids, unique beginnings of ids, names."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from cupola.errors import Ambiguous, NotFound
+from cupola.kinds import Kind
+from cupola.stores.records import Row
+from cupola.stores.statements import COLUMNS, FROM, FROM_ROW
+
+SHOWN = 5
+"""Candidates that a message lists."""
+
+
+def find_row(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
+    """Return the row of `COLUMNS` of the one entity that a reference means.
+
+    Raises:
+        NotFound: Nothing is called like that.
+        Ambiguous: Several are; the message lists them.
+    """
+    return _FINDERS[kind.name](db, kind, ref)
+
+
+def _find_run(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
+    return _load(db, kind, (run_number(db, ref),))
+
+
+def run_number(db: sqlite3.Connection, ref: str) -> int:
+    """Return the number of the run that a reference means."""
+    exact = db.execute("SELECT number FROM run WHERE id = ?", (ref,)).fetchone()
+    if exact:
+        return exact[0]
+    rows = db.execute("SELECT number, id, name FROM run WHERE name = ? LIMIT ?", (ref, SHOWN + 1)).fetchall()
+    if ref and set(ref) <= set("0123456789abcdef"):
+        by_id = "SELECT number, id, name FROM run WHERE id >= ? AND id < ? LIMIT ?"
+        rows += db.execute(by_id, (ref, ref + "g", SHOWN + 1)).fetchall()
+    if not rows:
+        names = [row[0] for row in db.execute("SELECT name FROM run ORDER BY number DESC LIMIT 500")]
+        raise _not_found("run", ref, names, "`cupola runs list` shows them")
+    if len({row[0] for row in rows}) > 1:
+        raise _ambiguous("run", ref, [f"{row[1]} ({row[2]})" for row in rows])
+    return rows[0][0]
+
+
+def _find_step(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
+    run, _, name = ref.partition("/")
+    if name:
+        number = run_number(db, run)
+        rows = db.execute("SELECT position FROM step WHERE run = ? AND name = ?", (number, name)).fetchall()
+    else:
+        run, _, position = ref.rpartition(".")
+        if not run or not position.isdecimal():
+            raise NotFound(f"{ref!r} names no step", fix=f"write {kind.refs}")
+        number = run_number(db, run)
+        rows = db.execute("SELECT position FROM step WHERE run = ? AND position = ?", (number, position)).fetchall()
+    if not rows:
+        names = [row[0] for row in db.execute("SELECT name FROM step WHERE run = ? LIMIT 500", (number,))]
+        raise _not_found("step", ref, [f"{run}/{name}" for name in names], f"`cupola show {run}` shows its steps")
+    return _load(db, kind, (number, rows[0][0]))
+
+
+def _find_version(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
+    parts = ref.split(".")
+    if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal() and len(parts[0]) == 32:
+        row = db.execute("SELECT number FROM run WHERE id = ?", (parts[0],)).fetchone()
+        if row:
+            return _load(db, kind, (row[0], int(parts[1]), int(parts[2])))
+    # Names may hold colons and at-signs themselves: the whole is tried first.
+    for name, test, value in _readings(ref):
+        keys = db.execute("SELECT key FROM artifact WHERE name = ?", (name,)).fetchall()
+        if keys:
+            sql = f"SELECT run, step, position, number FROM version WHERE artifact = ? AND {test} ORDER BY number DESC"
+            rows = db.execute(f"{sql} LIMIT {SHOWN + 1}", (keys[0][0], *value)).fetchall()
+            return _one_version(db, kind, ref, name, rows, newest=test == "1")
+    names = [row[0] for row in db.execute("SELECT name FROM artifact ORDER BY key DESC LIMIT 500")]
+    raise _not_found("artifact version", ref, names, "`cupola artifacts list` shows the artifacts")
+
+
+def _readings(ref: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    readings: list[tuple[str, str, tuple[str, ...]]] = [(ref, "1", ())]
+    name, colon, version = ref.rpartition(":")
+    if colon and version == "latest":
+        readings.append((name, "1", ()))
+    elif colon:
+        # A number is compared as such, a label as text.
+        test = (
+            "number = CAST(? AS INTEGER)" if version.isdecimal() and len(version) < 19 else "label = ? AND label <> ''"
+        )
+        readings.append((name, test, (version,)))
+    name, at, digest = ref.rpartition("@")
+    if at and digest:
+        prefix = digest if ":" in digest else f"val:{digest}"
+        readings.append((name, "digest >= ? AND digest < ?", (prefix, prefix + "g")))
+    return readings
+
+
+def _one_version(db: sqlite3.Connection, kind: Kind, ref: str, name: str, rows: Sequence[Row], *, newest: bool) -> Row:
+    if not rows:
+        raise NotFound(f"artifact {name!r} has no version {ref!r}", fix=f"`cupola artifacts show {name}` shows them")
+    if len(rows) > 1 and not newest:
+        raise _ambiguous("artifact version", ref, [f"{name}:{row[3]}" for row in rows])
+    return _load(db, kind, rows[0][:3])
+
+
+def _find_named(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
+    table = kind.table
+    rows = db.execute(f"SELECT key, name FROM {table} WHERE name = ?", (ref,)).fetchall()
+    if not rows and ref:
+        by_prefix = f"SELECT key, name FROM {table} WHERE name >= ? AND name < ? LIMIT ?"
+        rows = db.execute(by_prefix, (ref, ref + "\U0010ffff", SHOWN + 1)).fetchall()
+    if not rows:
+        names = [row[0] for row in db.execute(f"SELECT name FROM {table} ORDER BY key DESC LIMIT 500")]
+        raise _not_found(kind.name, ref, names, f"`cupola {kind.name}s list` shows them")
+    if len(rows) > 1:
+        raise _ambiguous(kind.name, ref, [row[1] for row in rows])
+    return _load(db, kind, rows[0][:1])
+
+
+def _load(db: sqlite3.Connection, kind: Kind, key: tuple[int, ...]) -> Row:
+    test = " AND ".join(f"{column} = ?" for column in kind.key)
+    source = FROM_ROW[kind.name] if kind.name in ("step", "version") else FROM[kind.name]
+    row = db.execute(f"SELECT {COLUMNS[kind.name]} FROM {source} WHERE {test}", key).fetchone()
+    if row is None:
+        raise NotFound(f"there is no such {kind.name}", fix=f"write {kind.refs}")
+    return row
+
+
+def _not_found(kind: str, ref: str, names: Sequence[str], fix: str) -> NotFound:
+    from difflib import get_close_matches  # heavy, and only wanted here
+
+    near = get_close_matches(ref, names, n=3)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return NotFound(f"there is no {kind} {ref!r}{hint}", fix=fix)
+
+
+def _ambiguous(kind: str, ref: str, candidates: Sequence[str]) -> Ambiguous:
+    shown = ", ".join(candidates[:SHOWN]) + (", …" if len(candidates) > SHOWN else "")
+    return Ambiguous(f"{ref!r} means several {kind}s: {shown}", fix="write more of the one you mean")
+
+
+_FINDERS = {
+    "run": _find_run,
+    "step": _find_step,
+    "version": _find_version,
+    "artifact": _find_named,
+    "pipeline": _find_named,
+}
