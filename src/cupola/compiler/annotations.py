@@ -80,9 +80,31 @@ def _written(annotation: Any) -> str:
 def _evaluate(annotation: Any, names: dict[str, Any], local_names: dict[str, Any]) -> Any:
     # `get_type_hints` also finds the texts inside of `list["Row"]`; it asks its object for nothing but annotations.
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    found = typing.get_type_hints(holder, names, local_names, include_extras=True)["it"]
+    try:
+        found = typing.get_type_hints(holder, names, local_names, include_extras=True)["it"]
+    except TypeError as error:
+        # `Series[float]` means something to type checkers only: at run time it is a Series.
+        plain = _without_brackets(annotation, str(error))
+        if plain is None:
+            raise
+        return _evaluate(plain, names, local_names)
     open_alias(found)  # the value of a `type` statement is lazy as well: its unknown names belong to this annotation
     return found
+
+
+def _without_brackets(annotation: Any, error: str) -> str | None:
+    """Return the text of an annotation without the brackets behind a class that takes none; None if that isn't it."""
+    named = re.search(r"type '([^']+)' is not subscriptable", error)
+    start = annotation.find(f"{named[1]}[") if named and isinstance(annotation, str) else -1
+    if named is None or start < 0:
+        return None
+    start += len(named[1])
+    depth = 0
+    for end in range(start, len(annotation)):
+        depth += {"[": 1, "]": -1}.get(annotation[end], 0)
+        if depth == 0:
+            return annotation[:start] + annotation[end + 1 :]
+    return None
 
 
 def _names(function: Any) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from cupola.compiler.annotations import NO_ANNOTATION, label_of, open_alias, place_of, resolve, type_text
+from cupola.compiler.names import name_problem
 from cupola.entities.options import ArtifactConfig
 from cupola.errors import CompileError
 
@@ -123,10 +124,10 @@ def _refuse_objects(function: Any) -> None:
 def _parameters(function: Any, label: str) -> list[Parameter]:
     """Read the parameters where a call is bound to names: below wrappers that pass on whatever they get."""
     if isinstance(function, functools.partial):
-        partial = typing.cast("functools.partial[Any]", function)
+        partial = cast("functools.partial[Any]", function)
         return _bind_partial(partial, _parameters(partial.func, label), label)
     if isinstance(function, staticmethod):
-        return _parameters(typing.cast("staticmethod[..., Any]", function).__func__, label)
+        return _parameters(cast("staticmethod[..., Any]", function).__func__, label)
     code = getattr(function, "__code__", None)
     variable = isinstance(code, types.CodeType) and code.co_flags & (_VAR_POSITIONAL | _VAR_KEYWORD)
     if hasattr(function, "__wrapped__") and (variable or code is None):
@@ -154,8 +155,8 @@ def _refuse_variable(function: types.FunctionType, label: str) -> None:
     )
 
 
-def _own_parameters(function: types.FunctionType, label: str) -> list[Parameter]:
-    code = function.__code__
+def _own_parameters(function: Any, label: str) -> list[Parameter]:
+    code: types.CodeType = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
     defaults.update(function.__kwdefaults__ or {})
@@ -183,7 +184,7 @@ def _annotations(function: Any) -> tuple[dict[str, Any], Any]:
     said: dict[str, Any] = function.__annotations__
     owner = function
     while hasattr(owner, "__wrapped__"):
-        inner = owner.__wrapped__
+        inner = _wrapped(owner)
         while isinstance(inner, (functools.partial, staticmethod)):
             inner = inner.func if isinstance(inner, functools.partial) else inner.__func__  # pyright: ignore[reportUnknownMemberType] — of any type
         if getattr(inner, "__annotations__", None) != said:
@@ -225,9 +226,9 @@ def _outputs(function: Any) -> tuple[tuple[OutputDeclaration, ...], bool, Any]:
     inner = function
     while True:
         if isinstance(inner, functools.partial):
-            inner = typing.cast("functools.partial[Any]", inner).func
+            inner = cast("functools.partial[Any]", inner).func
         elif isinstance(inner, staticmethod):
-            inner = typing.cast("staticmethod[..., Any]", inner).__func__
+            inner = cast("staticmethod[..., Any]", inner).__func__
         elif hasattr(inner, "__wrapped__") and "return" not in getattr(inner, "__annotations__", ()):
             inner = _wrapped(inner)
         else:
@@ -326,25 +327,18 @@ def _declaration(annotation: Any, name: str, label: str, owner: Any) -> OutputDe
             fix="keep one name, and put other texts into ArtifactConfig(metadata={…})",
         )
     config = configs[0] if configs else None
-    for said in (*names, *([config.name] if config and config.name is not None else [])):
-        _check_name(said, label, owner)
+    if names:  # without a slash: `pipeline/invocation/output` names its artifact
+        _check_name(names[0], label, owner, "/")
+    if config and config.name is not None:
+        _check_name(config.name, label, owner, "")
     said_name = names[0] if names else (config.name if config else None)
     if config and not said_name:
         said_name = name or "output"
     return OutputDeclaration(said_name or name, plain, type_text(plain), config)
 
 
-def _check_name(name: str, label: str, owner: Any) -> None:
-    problem = ""
-    if not name:
-        problem = "it is empty"
-    elif len(name) > LONGEST_OUTPUT_NAME:
-        problem = f"it has {len(name)} letters, more than {LONGEST_OUTPUT_NAME}"
-    elif not name.isprintable():
-        problem = "it has letters that can't be shown"
-    elif name != name.strip():
-        problem = "it begins or ends with a blank"
-    if problem:
+def _check_name(name: str, label: str, owner: Any, refused: str) -> None:
+    if problem := name_problem(name, LONGEST_OUTPUT_NAME, refused):
         raise CompileError(
-            f"{label} can't name an output {name[:80]!r}: {problem}", where=place_of(owner), fix="choose a plain name"
+            f"{label} can't name an output {name[:80]!r}: {problem}", where=place_of(owner), fix="choose another name"
         )

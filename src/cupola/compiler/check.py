@@ -1,0 +1,167 @@
+"""The rules that a traced pipeline must keep before it becomes a snapshot: types and names.
+
+A rule looks at one step call and yields what is wrong with it. All problems of a pipeline are told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from cupola.compiler.annotations import NO_ANNOTATION, place_of, type_text
+from cupola.compiler.assignable import is_assignable, is_instance
+from cupola.compiler.names import name_problem
+from cupola.compiler.signature import Parameter
+from cupola.compiler.trace import Node, Output
+from cupola.errors import CompileError, ConfigError
+from cupola.suggest import nearest
+
+LONGEST_NAME = 400
+_SHOWN = 80
+_REASONS = {"/": "separates a nested pipeline from its steps", "[": "marks the parts of a mapped step"}
+
+
+def check_graph(nodes: Sequence[Node]) -> None:
+    """Check the step calls of a pipeline.
+
+    Raises:
+        CompileError: At least one rule is broken; the message tells the first and counts the others, one line each.
+    """
+    problems = find_problems(nodes)
+    if not problems:
+        return
+    first, *others = problems
+    if not others:
+        raise first
+    lines = [f"- {problem.what} ({problem.where})" for problem in others]
+    raise CompileError(first.what, where=first.where, fix="\n".join([first.fix, f"and {len(others)} more:", *lines]))
+
+
+def find_problems(nodes: Sequence[Node]) -> list[CompileError]:
+    """Return everything that the rules find, in the order of the calls; an equal problem once."""
+    found = {str(problem): problem for node in nodes for rule in RULES for problem in rule(node)}
+    return list(found.values())
+
+
+def unknown_step(name: str, names: Iterable[str], origin: str) -> ConfigError:
+    """Return the error for a configuration that names a step which the pipeline doesn't have."""
+    known = sorted(names)
+    guess = nearest(name, known)
+    listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return ConfigError(
+        f"there is no step {name!r} in this pipeline",
+        where=origin,
+        fix=f"did you mean {guess!r}?" if guess else f"its steps are: {listed or 'none'}",
+    )
+
+
+def names_are_valid(node: Node) -> Iterator[CompileError]:
+    """Names of the step, of this call and of the pipelines around it can be shown and told apart."""
+    step = node.definition
+    for kind, name in (("step", step.name), ("step", step.label or step.name)):
+        if problem := name_problem(name, LONGEST_NAME, "/[]"):
+            yield _bad_name(kind, name, problem, node.place)
+    for pipeline in node.pipelines:
+        if problem := name_problem(pipeline.name, LONGEST_NAME, "/"):
+            yield _bad_name("pipeline", pipeline.name, problem, place_of(pipeline.function))
+
+
+def _bad_name(kind: str, name: str, problem: str, place: str) -> CompileError:
+    reasons = [reason for letter, reason in _REASONS.items() if f"{letter!r}" in problem]
+    why = f", which {reasons[0]}" if reasons else ""
+    return CompileError(
+        f"a {kind} can't have the name {name[:_SHOWN]!r}: {problem}{why}",
+        where=place,
+        fix="give it another name by name=… or .named(…)",
+    )
+
+
+def types_fit(node: Node) -> Iterator[CompileError]:
+    """What is passed to a step, outputs and plain values, is of the types that its function wants."""
+    for parameter in node.signature.parameters:
+        value, wanted = node.arguments[parameter.name], parameter.annotation
+        # A default is the function's own affair: `rate: float = None` is often written.
+        if wanted is NO_ANNOTATION or (parameter.has_default and value is parameter.default):
+            continue
+        if isinstance(value, Output):
+            output = cast("Output[Any]", value)
+            given = _type_of(output)
+            if given is not wanted and not is_assignable(given, wanted):
+                yield _wrong_output(node, parameter, output)
+        elif not is_instance(value, wanted, every=True, stand_in=_type_of):
+            yield _wrong_value(node, parameter, value)
+
+
+RULES: tuple[Callable[[Node], Iterator[CompileError]], ...] = (names_are_valid, types_fit)
+
+
+def _type_of(value: Any) -> Any:
+    """Return the type that an output stands for; None for plain values."""
+    if not isinstance(value, Output):
+        return None
+    declaration = cast("Output[Any]", value).declaration
+    return declaration.annotation if declaration else Any
+
+
+def _wrong_output(node: Node, parameter: Parameter, output: Output[Any]) -> CompileError:
+    given = _type_of(output)
+    wanted = type_text(parameter.annotation)
+    producer = output.node
+    fix = (
+        f"pass another output, or change one of the annotations: of {parameter.name} in "
+        f"{place_of(node.definition.function) or node.name}, or of what is returned in "
+        f"{place_of(producer.definition.function) or producer.name}"
+    )
+    if is_assignable(given, parameter.annotation | None if isinstance(parameter.annotation, type) else Any):
+        fix = f"{producer.name}() may give None: annotate {parameter.name}: {wanted} | None and handle it there"
+    return CompileError(
+        f"{node.name}() wants {parameter.name}: {wanted} but {_giver(output)} {type_text(given)}",
+        where=node.place,
+        fix=fix,
+    )
+
+
+def _giver(output: Output[Any]) -> str:
+    if len(output.node.outputs) == 1:
+        return f"{output.node.name}() gives"
+    return f"output {output.name!r} of {output.node.name}() is"
+
+
+def _wrong_value(node: Node, parameter: Parameter, value: Any) -> CompileError:
+    wanted = type_text(parameter.annotation)
+    return CompileError(
+        f"{node.name}() wants {parameter.name}: {wanted} but got {_shown(value)}",
+        where=node.place,
+        fix=f"pass a value of that type, or change the annotation of {parameter.name} in "
+        f"{place_of(node.definition.function) or node.name}",
+    )
+
+
+def _shown(value: Any) -> str:
+    if _has_output(value):
+        text = _part_text(value)
+        return text if len(text) <= 4 * _SHOWN else text[: 4 * _SHOWN] + "…"
+    return f"{_cut_repr(value)}, of type {type_text(type(value))}"
+
+
+def _has_output(value: Any) -> bool:
+    kind: Any = type(value)
+    items = value.values() if kind is dict else value if kind in (list, tuple) else ()
+    return kind is Output or any(map(_has_output, items))
+
+
+def _part_text(value: Any) -> str:
+    kind: Any = type(value)
+    if kind is Output:
+        return f"{value.node.name}() → {type_text(_type_of(value))}"
+    if kind is dict:
+        return "{" + ", ".join(f"{key!r}: {_part_text(item)}" for key, item in value.items()) + "}"
+    if kind in (list, tuple):
+        inside = ", ".join(map(_part_text, value))
+        return f"[{inside}]" if kind is list else f"({inside})"
+    return _cut_repr(value)
+
+
+def _cut_repr(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
