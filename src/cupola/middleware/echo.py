@@ -16,7 +16,8 @@ from typing import Protocol
 from cupola.logfile import RAW, STDERR, Note
 
 BEAT_S = 0.1
-_BLOCK = 256 * 1024
+# Each block takes the interpreter from whoever prints, so there are few.
+_BLOCK = 1024 * 1024
 
 
 class Sink(Protocol):
@@ -90,19 +91,22 @@ class Echo:
 
 
 def _parts(notes: list[Note], at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield start, end and stream of what lies between two bytes, in order and without gaps."""
-    first = at
+    """Yield start, end and stream of what lies between two bytes, in order and without gaps, as few as may be."""
+    first, current = at, RAW
     for start, stop, _at, stream, _level in notes:
-        if stream == RAW or stop <= at or stop > end:
+        if stop <= at or stop > end:
             continue
-        if at < start:
-            yield first, start, RAW
-            first = start
-        at = stop
-        yield max(first, start), stop, stream
-        first = stop
+        for border, following in ((max(at, start), RAW), (stop, stream)):
+            if border > at and following != current:
+                if first < at:
+                    yield first, at, current
+                first, current = at, following
+            at = max(at, border)
+    if current != RAW and at < end:
+        yield first, at, current
+        first = at
     if first < end:
-        yield first, end, RAW
+        yield first, end, current if at == end else RAW
 
 
 class Beat:

@@ -1,4 +1,4 @@
-"""Keeps a step's doings with streams and logging inside the step: afterwards all is as the run had put it in place."""
+"""Keeps what a step does to standard streams and descriptors inside the step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ def applies(attempt: Attempt) -> bool:  # noqa: ARG001 — the port gives it to 
 
 
 def wrap(proceed: Proceed) -> Proceed:
-    """Return `proceed` with streams, descriptors and root logger put back after it."""
+    """Return `proceed` with streams and descriptors put back in place after it."""
 
     def run(attempt: Attempt) -> Any:
         capture = active_capture()
         if capture is None:
             return proceed(attempt)
-        capture.begin_step()
         try:
             return proceed(attempt)
         finally:

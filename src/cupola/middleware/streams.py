@@ -18,12 +18,12 @@ from typing import Any, TextIO
 
 import msgspec
 
-from cupola.logfile import STDERR, Note
+from cupola.logfile import STDERR, STDOUT, Note
 
 # A buffer as large as this makes printing 100 MB as fast as into a plain file.
 BUFFER_BYTES = 64 * 1024
 # After so many writes in one beat a stream is buffered by blocks instead of lines.
-BULK_WRITES = 200
+BULK_WRITES = 2000
 
 
 class Mark(msgspec.Struct):
@@ -85,9 +85,16 @@ class LogStream(io.RawIOBase):
         self._mirror = mirror
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._wake = wake
+        self._retired = False
+
+    def retire(self) -> None:
+        """Be a plain stream from now on: the run is over, but handlers that a step made may still hold it."""
+        self._retired = True
 
     def write(self, data: Any, /) -> int:
         """Write to the log, note it, and show it where the stream stood before if that is no descriptor."""
+        if self._retired:
+            return self._write_plainly(data)
         if self.tied is not None:
             flush(self.tied)
         notes = self._notes
@@ -113,6 +120,13 @@ class LogStream(io.RawIOBase):
         if self._mirror is not None:
             self._show(self._decoder.decode(data[:written]), self._mirror)
         return written
+
+    def _write_plainly(self, data: Any) -> int:
+        if self._mirror is not None:
+            self._show(bytes(data).decode("utf-8", "backslashreplace"), self._mirror)
+        elif self._target in (STDOUT, STDERR):
+            return os.write(self._target, data)
+        return len(data)
 
     def _write_anyway(self, data: Any, error: OSError) -> int:
         """Take what can't be written: a full disk or a closed descriptor must not fail the step that prints."""
