@@ -1,0 +1,1 @@
+"""Stored values: typed values to manifests and content-addressed blobs, and back."""

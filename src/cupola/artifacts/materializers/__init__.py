@@ -1,0 +1,1 @@
+"""Materializers for values that need no library: plain values, bytes, files and folders."""
