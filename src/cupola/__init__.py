@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from cupola.files import File, Folder
-    from cupola.logger import get_logger
+    from cupola.middleware.records import get_logger
     from cupola.records import Record
 
 _HOMES = {
@@ -66,7 +66,7 @@ _HOMES = {
         "StoreTooNew", "Unreachable",
     ),
     "cupola.files": ("File", "Folder"),
-    "cupola.logger": ("get_logger",),
+    "cupola.middleware.records": ("get_logger",),
     "cupola.records": ("Record",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

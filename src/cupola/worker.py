@@ -18,8 +18,9 @@ import msgspec
 from cupola import values
 from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.materializer import load_value, store_value, value_metadata
-from cupola.compiler.check import is_instance, type_text
-from cupola.compiler.compile import LiveStep
+from cupola.compiler.annotations import type_text
+from cupola.compiler.assignable import is_instance
+from cupola.compiler.stepcompile import LiveStep
 from cupola.context import (
     ArtifactAccess,
     PipelineInfo,
@@ -35,11 +36,11 @@ from cupola.entities.run import Failure, StepStatus
 from cupola.errors import MaterializerError
 from cupola.event import Usage
 from cupola.failures import describe_failure
-from cupola.middleware import hooks, limits, retry, surroundings
+from cupola.middleware import hooks, limits, logs, retry, surroundings
 from cupola.middleware.attempt import Attempt, Hook, Moment, Proceed
 from cupola.snapshot import FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
 
-MIDDLEWARE = (surroundings, hooks, retry, limits)
+MIDDLEWARE = (logs, surroundings, hooks, retry, limits)
 """All features of steps, the outermost first."""
 
 Shared = dict[tuple[int, str], Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,13 +15,14 @@ from cupola.client.views import Run, StepRun
 from cupola.compiler.compile import Compiled, compile_pipeline
 from cupola.compiler.loading import importing
 from cupola.compiler.signature import read_signature
-from cupola.compiler.source import program_file, root_of
+from cupola.compiler.source import program_file, root_of, underlying
 from cupola.compiler.trace import PipelineDefinition, caller_place
 from cupola.engine.launch import Audience, Launched, launch_run
 from cupola.engine.plan import Plan, plan_run
 from cupola.engine.site import Site
 from cupola.entities.run import RunStatus
 from cupola.errors import RunAtImport, RunCancelled, RunFailed
+from cupola.files import set_source_root
 from cupola.middleware.attempt import Hook, Moment
 from cupola.settings import read_setting
 
@@ -66,15 +68,22 @@ def run_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any], *, quie
 def open_site(pipeline: PipelineDefinition) -> Site:
     """Return where a run of a pipeline happens, from the settings and the place of its source file."""
     connection = connect()
-    code = getattr(pipeline.described, "__code__", None)
     return Site(
         home=connection.home,
-        root=root_of(code.co_filename if code is not None else None),
+        root=source_root(pipeline),
         project=read_setting("project"),
         store=connection.store,
         blobs=connection.blobs,
         sync=read_setting("durability") == "power",
     )
+
+
+def source_root(pipeline: PipelineDefinition) -> Path:
+    """Return the source root of a pipeline's file; relative files and folders start there from now on."""
+    code = getattr(underlying(pipeline.described), "__code__", None)
+    root = root_of(code.co_filename if code is not None else None)
+    set_source_root(root)
+    return root
 
 
 def _audience() -> Audience:

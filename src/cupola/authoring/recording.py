@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from cupola import values
 from cupola.client.client import Client
 from cupola.client.views import ArtifactVersion, Run, StepRun
-from cupola.compiler.check import check_name
+from cupola.compiler.names import name_problem
 from cupola.compiler.trace import PipelineDefinition, StepDefinition, add_call, current_trace
 from cupola.context import (
     RunInfo,
@@ -28,6 +28,9 @@ from cupola.entities.artifact import OutputRecord
 from cupola.entities.options import ArtifactConfig, PipelineKnobs, StepKnobs
 from cupola.errors import ConfigError, CupolaError
 from cupola.files import File, Folder
+
+LONGEST_NAME = 400
+"""Longest name of an artifact, in letters."""
 
 
 def log_metadata(metadata: Mapping[str, Any], *, target: Any = None) -> None:
@@ -127,10 +130,14 @@ def save_artifact(
         materializer: Id of the materializer to use, such as `pickle`.
 
     Raises:
-        CompileError: The name can't be used.
+        ConfigError: The name can't be used.
         MaterializerError: The value can't be stored.
     """
-    check_name(name, "artifact")
+    if problem := name_problem(name, LONGEST_NAME, ":"):
+        raise ConfigError(
+            f"an artifact can't be called {name!r}: {problem}",
+            fix="use printable text without ':', which stands between a name and a version",
+        )
     _check_tags(tuple(tags))
     config = ArtifactConfig(
         name=name, version=version, tags=tuple(tags), metadata=dict(metadata or {}), kind=kind,

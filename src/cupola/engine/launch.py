@@ -82,7 +82,7 @@ def launch_run(compiled: Compiled, site: Site, audience: Audience, facts: Mappin
         name = f"{compiled.snapshot.pipeline}-{run[-6:]}"
         recorder.record(_run_started(compiled, site, run, name, started, facts))
         interrupts.install()
-        capture = start_capture(folder, reporter)
+        capture = start_capture(folder, reporter.sink())
         reporter.run_started(name, run, compiled.snapshot.pipeline, len(compiled.snapshot.steps))
         info = RunInfo(run, name, site.project, compiled.snapshot.params)
         _tell(compiled.hooks, "on_start", run, recorder, audience, interrupts)
@@ -194,7 +194,7 @@ def _seal(run: str, recorder: Recorder, journal: JournalWriter, site: Site) -> N
     recorder.project()
     if recorder.trouble is not None:
         raise recorder.trouble
-    sealed: RunSealed = site.store.seal(run, now())
+    sealed: RunSealed = site.store.seal(run)
     recorder.record(sealed)
     recorder.project()
     journal.close()

@@ -13,6 +13,7 @@ import threading
 from typing import Protocol
 
 from cupola.entities.run import Failure, RunStatus, StepStatus
+from cupola.middleware.echo import Sink
 from cupola.settings import read_setting
 from cupola.text import count, cut, duration, printable
 
@@ -55,6 +56,10 @@ class Reporter(Protocol):
         """Pass on what steps print, in pieces of any size."""
         ...
 
+    def sink(self) -> Sink | None:
+        """Return what takes the steps' output instead of the streams they print to, or None to leave it to those."""
+        ...
+
     def warn(self, message: str) -> None:
         """Say what a person should know of the run."""
         ...
@@ -66,6 +71,17 @@ class Reporter(Protocol):
     def close(self) -> None:
         """Give back the terminal; called once, whatever happened."""
         ...
+
+
+class EchoSink:
+    """Hands what steps print to a reporter that draws on the same terminal."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def write(self, data: bytes, stream: int) -> None:  # noqa: ARG002 — on one terminal both streams look alike
+        """Show some bytes."""
+        self._reporter.echo(data)
 
 
 class Screen:
@@ -150,6 +166,10 @@ class Silent:
         """Pass on what steps print."""
         self._screen.write_bytes(data)
 
+    def sink(self) -> Sink | None:
+        """Leave output to the streams it was printed to."""
+        return None
+
     def warn(self, message: str) -> None:
         """Say nothing; warnings stand in the record."""
 
@@ -161,10 +181,26 @@ class Silent:
         self._screen.close()
 
 
+class Writer(Protocol):
+    """What lines are written to: a screen, or the part of it above a live block."""
+
+    def write(self, text: str, /) -> None:
+        """Take text of our own."""
+        ...
+
+    def write_bytes(self, data: bytes, /) -> None:
+        """Take what steps print."""
+        ...
+
+    def close(self) -> None:
+        """Give back the terminal."""
+        ...
+
+
 class Plain:
     """Lines for files, pipes and dumb terminals: one when a step begins and one when it ends."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Writer) -> None:
         self._screen = screen
         self._lock = threading.Lock()  # guards what is written, so that lines of two threads never mix
         self._open_line = False
@@ -207,6 +243,10 @@ class Plain:
         with self._lock:
             self._screen.write_bytes(data)
             self._open_line = not data.endswith(b"\n")
+
+    def sink(self) -> Sink | None:
+        """Leave output to the streams it was printed to."""
+        return None
 
     def warn(self, message: str) -> None:
         """Write a line."""

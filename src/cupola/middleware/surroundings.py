@@ -1,6 +1,6 @@
 """Gives a step its environment variables and puts back what it changed of the process it shares with its caller.
 
-Put back are the working folder, environment variables, signal handlers, `sys.path`, and the root logger.
+Put back are the working folder, environment variables, signal handlers and `sys.path`; `logs` puts back the root logger.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from _signal import getsignal  # the public one makes an enum of each answer, 4 µs a signal
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +25,6 @@ class _Surroundings(msgspec.Struct, frozen=True, array_like=True):
     environment: dict[Any, Any]
     handlers: tuple[Any, ...]
     path: list[str]
-    root_logger: tuple[int, list[Any], list[Any]] | None
 
 
 def applies(attempt: Attempt) -> bool:
@@ -57,12 +57,8 @@ def _take() -> _Surroundings:
         folder = os.getcwd()
     except FileNotFoundError:
         folder = ""
-    root_logger = None
-    if (logging := sys.modules.get("logging")) is not None:
-        root = logging.getLogger()
-        root_logger = (root.level, root.handlers[:], root.filters[:])
-    handlers = tuple(map(signal.getsignal, _SIGNALS))
-    return _Surroundings(folder, dict(_environment()), handlers, sys.path[:], root_logger)
+    handlers = tuple(map(getsignal, _SIGNALS))
+    return _Surroundings(folder, dict(_environment()), handlers, sys.path[:])
 
 
 def _put_back(before: _Surroundings) -> None:
@@ -76,15 +72,8 @@ def _put_back(before: _Surroundings) -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in zip(_SIGNALS, before.handlers, strict=True):
             # A handler that was not installed from Python reads as None and can't be set again.
-            if handler is not None and signal.getsignal(number) is not handler:
+            if handler is not None and getsignal(number) is not handler:
                 signal.signal(number, handler)
-    if before.root_logger is not None:
-        root = sys.modules["logging"].getLogger()
-        level, handlers, filters = before.root_logger
-        if root.level != level:
-            root.setLevel(level)
-        root.handlers[:] = handlers
-        root.filters[:] = filters
 
 
 def _restore_environment(wanted: dict[Any, Any]) -> None:

@@ -1,0 +1,212 @@
+"""From a traced step call to what the snapshot says of it, and to what this process keeps beside it.
+
+What all calls of one step share (its code, options, hooks) is worked out once, so that a call costs little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from cupola import digest, values
+from cupola.compiler.options import KnobLayer, plain_options, step_knobs
+from cupola.compiler.reach import code_parts
+from cupola.compiler.signature import OutputDeclaration
+from cupola.compiler.source import source_name
+from cupola.compiler.trace import Node
+from cupola.entities.options import HOOKS, ArtifactConfig
+from cupola.files import File, Folder
+from cupola.snapshot import CodePart, FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
+
+
+class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
+    """What the authoring process has of a step besides its spec.
+
+    Attributes:
+        function: The function to call.
+        annotations: Annotation of each input by parameter name.
+        declarations: The declared outputs, with their annotations.
+        multiple: Whether the function returns a tuple of outputs.
+        retry_on: Exception classes that are worth another attempt; empty for all.
+        hooks: Functions of the `StepRun` by event.
+        files: Paths of files and folders among the literal inputs, by a name for people such as `file data.csv`.
+    """
+
+    function: Callable[..., Any]
+    annotations: Mapping[str, Any]
+    declarations: tuple[OutputDeclaration, ...]
+    multiple: bool
+    retry_on: tuple[type[BaseException] | str, ...]
+    hooks: Mapping[str, Callable[[Any], object]]
+    files: Mapping[str, str]
+
+
+class _Shared(msgspec.Struct, frozen=True):
+    """What all calls of one step with the same options have in common."""
+
+    source: str
+    code: tuple[int, ...]
+    code_digest: str
+    uncacheable: str
+    options: StepOptions
+    options_position: int
+    live: LiveStep
+
+
+class StepCompiler:
+    """Compiles the step calls of one pipeline, and keeps the tables that the snapshot has once for all of them.
+
+    Attributes:
+        parts: All code parts, by place in the snapshot.
+        places: `file:line` of each.
+        options: All step options, by place in the snapshot.
+    """
+
+    def __init__(self, pipeline: str, layers: Sequence[KnobLayer]) -> None:
+        self.parts: dict[CodePart, int] = {}
+        self.places: list[str] = []
+        self.options: list[StepOptions] = []
+        self._pipeline = pipeline
+        self._layers = layers
+        self._named = {name for layer in layers for name in layer.steps}
+        self._option_places: dict[bytes, int] = {}
+        self._shared: dict[tuple[int, ...], _Shared] = {}
+
+    def compile(self, node: Node) -> tuple[StepSpec, LiveStep]:
+        """Return what the snapshot says of a step call, and what this process keeps of it."""
+        shared = self._share(node)
+        options = shared.options
+        outputs = tuple(_output_spec(self._pipeline, node, declaration) for declaration in node.outputs)
+        has_key = (options.cache_read or options.cache_write) and not shared.uncacheable
+        spec = StepSpec(
+            name=node.name,
+            source=shared.source,
+            code=shared.code,
+            code_digest=shared.code_digest,
+            uncacheable=shared.uncacheable,
+            inputs=node.inputs,
+            outputs=outputs,
+            after=node.after,
+            options=shared.options_position,
+            base_key=_base_key(node, shared, outputs) if has_key else "",
+        )
+        files = files_in(node.arguments)
+        return spec, msgspec.structs.replace(shared.live, files=files) if files else shared.live
+
+    def _share(self, node: Node) -> _Shared:
+        # Definitions live as long as the trace, so their identities can't be taken over by others meanwhile.
+        key = id(node.definition), *map(id, node.pipelines)
+        known = self._shared.get(key)
+        if known is not None:
+            return known
+        knobs = step_knobs(node, self._layers)
+        literals = {name: source.value for name, source in node.inputs.items() if isinstance(source, Literal)}
+        options = plain_options(knobs, node, literals)
+        function = node.definition.function
+        tree = code_parts(function)
+        cached = (options.cache_read or options.cache_write) and options.cache_code
+        shared = _Shared(
+            source=source_name(function),
+            code=tuple(sorted(self._part(part, tree.places) for part in tree.parts)),
+            code_digest="" if tree.uncacheable else digest.code(part.digest for part in tree.parts),
+            uncacheable=tree.uncacheable if cached else "",
+            options=options,
+            options_position=self._option(options),
+            live=LiveStep(
+                function=function,
+                annotations={parameter.name: parameter.annotation for parameter in node.signature.parameters},
+                declarations=node.outputs,
+                multiple=node.signature.multiple,
+                retry_on=getattr(knobs.retry, "on", ()),
+                hooks={name: hook for name in HOOKS if (hook := getattr(knobs, name)) is not UNSET},
+                files={},
+            ),
+        )
+        # A key function looks at this call's inputs, and a configuration file may name this very call.
+        if options.cache_key is None and node.name not in self._named:
+            self._shared[key] = shared
+        return shared
+
+    def _part(self, part: CodePart, places: Mapping[str, str]) -> int:
+        position = self.parts.get(part)
+        if position is None:
+            position = self.parts[part] = len(self.parts)
+            self.places.append(places.get(part.name, ""))
+        return position
+
+    def _option(self, options: StepOptions) -> int:
+        key = msgspec.msgpack.encode(options, order="deterministic")
+        position = self._option_places.get(key)
+        if position is None:
+            position = self._option_places[key] = len(self.options)
+            self.options.append(options)
+        return position
+
+
+def _base_key(node: Node, shared: _Shared, outputs: tuple[OutputSpec, ...]) -> str:
+    """Return the digest of what decides a result and is known now: code, wiring, literals, options, declared outputs.
+
+    How outputs are named as artifacts, retries, timeouts and other options that can't change the result are left out.
+    """
+    options = shared.options
+    parts = [shared.code_digest.encode() if options.cache_code else b"source:" + shared.source.encode()]
+    if options.cache_key is not None:
+        parts += [b"key", options.cache_key]
+    for name in sorted(node.inputs):
+        if name not in options.cache_ignore:
+            source = node.inputs[name]
+            if options.cache_key is None or not isinstance(source, Literal):
+                parts += [b"input", name.encode(), *_wiring(source)]
+    for name, value in sorted(options.env.items()):
+        parts += [b"env", name.encode(), value.encode()]
+    parts += [b"secret:" + name.encode() for name in sorted(options.secrets)]
+    parts += [b"output:" + output.name.encode() + b":" + output.materializer.encode() for output in outputs]
+    parts += [b"ignore:" + name.encode() for name in options.cache_ignore]
+    return digest.base_key(parts)
+
+
+def _wiring(source: Source) -> list[bytes]:
+    """Return the literals of an input and where outputs go in it; which outputs, decides the inputs key."""
+    match source:
+        case Literal():
+            return [b"literal", source.value]
+        case FromStep():
+            return [b"output"]
+        case Gather():
+            items = [part for item in source.items for part in _wiring(item)]
+            return [source.kind.encode(), *source.keys, str(len(source.items)).encode(), *items]
+
+
+def _output_spec(pipeline: str, node: Node, declaration: OutputDeclaration) -> OutputSpec:
+    config = declaration.config or ArtifactConfig()
+    return OutputSpec(
+        name=declaration.name,
+        type=declaration.text,
+        artifact=config.name or f"{pipeline}/{node.name}/{declaration.name}",
+        materializer=config.materializer or "",
+        version="" if config.version is None else str(config.version),
+        tags=config.tags,
+        metadata={key: values.encode(value, path=f"metadata[{key!r}]") for key, value in config.metadata.items()},
+        kind=config.kind,
+    )
+
+
+def files_in(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paths of the files and folders among literal arguments, by a name for people."""
+    found: dict[str, str] = {}
+    pending = list(arguments.values())
+    while pending:
+        value = pending.pop()
+        if isinstance(value, (File, Folder)):
+            found[f"file {value.text}"] = text_of(value)
+        elif isinstance(value, Mapping):
+            pending += value.values()
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            pending += value
+        elif hasattr(type(value), "__dataclass_fields__") or isinstance(value, msgspec.Struct):
+            names = getattr(type(value), "__struct_fields__", None) or type(value).__dataclass_fields__
+            pending += [getattr(value, name, None) for name in names]
+    return dict(sorted(found.items()))
