@@ -147,6 +147,16 @@ def _made_path(kind: str, text: str) -> Any:
     return getattr(pathlib, kind)(text)
 
 
+def _file(value: Any) -> list[Any]:
+    return [type(value).__name__, value.text]
+
+
+def _made_file(kind: str, text: str) -> Any:
+    from cupola import files
+
+    return {"File": files.File, "Folder": files.Folder}[kind](text)
+
+
 _FACTORIES: dict[str, Any] = {
     cls.__name__: cls for cls in (list, dict, set, tuple, int, float, complex, str, bytes, bool, frozenset)
 }
@@ -221,6 +231,7 @@ SET = Code(5, "set: its members, sorted by their bytes", list, _set, "{}")
 FROZENSET = Code(6, "frozenset: likewise", list, _frozenset, "{}")
 ZONE = Code(15, "zoneinfo.ZoneInfo: its key", _zone, _made_zone)
 SCALAR = Code(25, "numpy scalar: dtype, little-endian bytes", _scalar, _made_scalar)
+FILE = Code(26, "File or Folder: name of its class, path as given", _file, _made_file)
 PATH = Code(20, "path: name of its class, text", _path, _made_path)
 FRACTION = Code(
     19, "fractions.Fraction: numerator, denominator", lambda v: [v.numerator, v.denominator], _made_fraction
@@ -249,7 +260,7 @@ BY_TYPE: dict[type, Code] = {
 }  # fmt: skip
 
 BY_NUMBER: dict[int, Code] = {
-    code.number: code for code in (BIG_INT, SURROGATES, ZONE, SCALAR, PATH, FRACTION, *BY_TYPE.values())
+    code.number: code for code in (BIG_INT, SURROGATES, ZONE, SCALAR, PATH, FILE, FRACTION, *BY_TYPE.values())
 }
 
 
@@ -268,6 +279,8 @@ def code_for(value: Any) -> Code | None:
             return PATH
         case "fractions" if cls.__name__ == "Fraction":
             return FRACTION
+        case "cupola" if cls.__module__ == "cupola.files":
+            return FILE
         case "zoneinfo" if cls.__name__ == "ZoneInfo":
             return ZONE
         case _:
