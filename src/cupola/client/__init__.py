@@ -1,0 +1,1 @@
+"""What people and programs ask of the record: the client, and runs, steps and artifacts as views of it."""

@@ -1,0 +1,84 @@
+"""Reading a command's arguments: `argparse` with errors as ours, which name the nearest right spelling."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from cupola.errors import ConfigError
+from cupola.suggest import nearest
+
+Namespace = argparse.Namespace
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command."""
+
+    def __init__(self, command: str, description: str, *, epilog: str = "") -> None:
+        super().__init__(
+            prog=f"cupola {command}",
+            description=description,
+            epilog=epilog or None,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+
+    def option(self, *names: str, **keywords: Any) -> None:
+        """Declare an argument; the same as `add_argument`, without its result."""
+        self.add_argument(*names, **keywords)
+
+    def read(self, given: Sequence[str]) -> Namespace:
+        """Return the arguments.
+
+        Raises:
+            ConfigError: They are not understood; the message names the nearest right spelling.
+        """
+        found, unknown = self.parse_known_args(list(given))
+        if unknown:
+            self._refuse(unknown[0])
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would have printed."""
+        wrong = re.match(r"argument \S+: invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        close = nearest(wrong[1], re.findall(r"[\w-]+", wrong[2])) if wrong else None
+        raise ConfigError(
+            message, where=self.prog, fix=f"did you mean {close!r}?" if close else f"see `{self.prog} --help`"
+        )
+
+    def _refuse(self, word: str) -> NoReturn:
+        name = word.partition("=")[0]
+        if not name.startswith("-"):
+            raise ConfigError(f"there is one argument too many: {word!r}", fix=f"see `{self.prog} --help`")
+        close = nearest(name, self._option_string_actions)
+        fix = f"did you mean {close}?" if close else f"see `{self.prog} --help`"
+        raise ConfigError(f"`{self.prog}` has no option {name!r}", fix=fix)
+
+
+def choose(family: str, verbs: dict[str, tuple[Callable[[Sequence[str]], int], str]], given: Sequence[str]) -> int:
+    """Carry out one verb of a family of commands such as `runs list`.
+
+    Args:
+        family: Name of the family.
+        verbs: Function and one line of help of each verb.
+        given: The arguments after the family's name.
+
+    Raises:
+        ConfigError: There is no such verb.
+    """
+    if not given or given[0] in ("-h", "--help"):
+        width = max(map(len, verbs))
+        lines = [f"  {name:<{width}}  {text}" for name, (_function, text) in verbs.items()]
+        print(
+            "\n".join([f"usage: cupola {family} VERB …", "", *lines, "", f"`cupola {family} VERB --help` tells more."])
+        )
+        return 0
+    verb, *rest = given
+    if verb not in verbs:
+        close = nearest(verb, verbs)
+        fix = f"did you mean `cupola {family} {close}`?" if close else f"there are: {', '.join(verbs)}"
+        raise ConfigError(f"`cupola {family}` has no verb {verb!r}", fix=fix)
+    return verbs[verb][0](rest)

@@ -1,0 +1,104 @@
+"""The graph of a snapshot as text, Mermaid or SVG, with the state of each step where there is one.
+
+The text form is a tree: a step stands under the last of the steps that it needs and names the others after an arrow.
+A chain goes straight down, so that only branches move to the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cupola.client.draw_svg import draw_svg
+from cupola.client.given import sources_in
+from cupola.entities.run import StepStatus
+from cupola.errors import ConfigError
+from cupola.snapshot import Snapshot, StepSpec
+from cupola.text import printable
+
+FORMATS = ("text", "mermaid", "svg")
+LISTED = 6
+"""Names of further inputs that a line of the text form lists; the rest is counted."""
+MARKS = {
+    StepStatus.COMPLETED: "✓",
+    StepStatus.CACHED: "=",
+    StepStatus.SKIPPED: "-",
+    StepStatus.RUNNING: "▸",
+    StepStatus.RETRYING: "↻",
+    StepStatus.PENDING: "·",
+}
+"""The mark of each state; what isn't here ended badly."""
+
+
+def draw_snapshot(snapshot: Snapshot, statuses: Mapping[int, StepStatus] | None = None, form: str = "text") -> str:
+    """Return a picture of a graph.
+
+    Args:
+        snapshot: The graph.
+        statuses: The state of each step by position; no marks when None, and `pending` where one is missing.
+        form: `text`, `mermaid` or `svg`.
+    """
+    needs = [needed(spec) for spec in snapshot.steps]
+    if form == "text":
+        return _draw_text(snapshot, needs, statuses)
+    if form == "mermaid":
+        return _draw_mermaid(snapshot, needs, statuses)
+    if form == "svg":
+        names = [spec.name for spec in snapshot.steps]
+        states = None if statuses is None else [str(statuses.get(at, "pending")) for at in range(len(names))]
+        return draw_svg(snapshot.pipeline, names, needs, states)
+    raise ConfigError(f"there is no format {form!r} of a graph", fix=f"take one of {', '.join(FORMATS)}")
+
+
+def needed(spec: StepSpec) -> list[int]:
+    """Return the positions of the steps that a step needs, each once, in order."""
+    found = {part.step for source in spec.inputs.values() for part in sources_in(source)}
+    return sorted(found | set(spec.after))
+
+
+def _draw_text(snapshot: Snapshot, needs: Sequence[Sequence[int]], statuses: Mapping[int, StepStatus] | None) -> str:
+    children: dict[int, list[int]] = {}
+    for position, found in enumerate(needs):
+        children.setdefault(found[-1] if found else -1, []).append(position)
+    lines = [printable(snapshot.pipeline)]
+    # Of each branch still to draw: a step, what stands before its line, and before the lines below it.
+    waiting = _branches(children.get(-1, []), "")
+    while waiting:
+        position, before, below = waiting.pop()
+        lines.append(before + _label(snapshot, position, needs[position], statuses))
+        under = children.get(position, [])
+        waiting += [(under[0], below, below)] if len(under) == 1 else _branches(under, below)
+    return "\n".join(lines)
+
+
+def _branches(positions: Sequence[int], indent: str) -> list[tuple[int, str, str]]:
+    """Return branches, the first one last, so that it is taken first from a stack."""
+    return [
+        (position, indent + ("└─ " if place == 0 else "├─ "), indent + ("   " if place == 0 else "│  "))
+        for place, position in enumerate(reversed(positions))
+    ]
+
+
+def _label(snapshot: Snapshot, position: int, needs: Sequence[int], statuses: Mapping[int, StepStatus] | None) -> str:
+    mark = "" if statuses is None else MARKS.get(statuses.get(position, StepStatus.PENDING), "✗") + " "
+    others = [printable(snapshot.steps[at].name) for at in needs[:-1]]
+    more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+    also = f"  ← {', '.join(others[:LISTED])}{more}" if others else ""
+    return f"{mark}{printable(snapshot.steps[position].name)}{also}"
+
+
+def _draw_mermaid(snapshot: Snapshot, needs: Sequence[Sequence[int]], statuses: Mapping[int, StepStatus] | None) -> str:
+    lines = ["flowchart TD"]
+    for position, spec in enumerate(snapshot.steps):
+        state = "" if statuses is None else f"<br/>{statuses.get(position, StepStatus.PENDING)}"
+        lines.append(f'  s{position}["{_mermaid_text(spec.name)}{state}"]')
+    lines += [f"  s{source} --> s{position}" for position, found in enumerate(needs) for source in found]
+    return "\n".join(lines)
+
+
+def _mermaid_text(name: str) -> str:
+    """Return a name in which nothing is markup: Mermaid reads `#code;` as the letter itself."""
+    plain = printable(name)
+    return "".join(
+        letter if letter.isalnum() or letter in " _-./" or not letter.isascii() else f"#{ord(letter)};"
+        for letter in plain
+    )

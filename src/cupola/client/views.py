@@ -1,0 +1,434 @@
+"""Runs, steps and artifact versions as people see them: `Run`, `StepRun`, `ArtifactVersion`.
+
+A `Run` that isn't over asks the store again for every attribute; once over, nothing is asked twice. A `StepRun` is as
+of when it was taken from `run.steps`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cupola import logfile
+from cupola.client import describe
+from cupola.client.configuration import read_configuration
+from cupola.client.connect import Connection, connect
+from cupola.client.draw import draw_snapshot
+from cupola.client.given import Loadable, resolve, sources_in
+from cupola.client.lineage import Lineage, trace_lineage
+from cupola.client.moments import local_time
+from cupola.client.names import Named
+from cupola.client.page import Page
+from cupola.client.reading import RunReader
+from cupola.client.shown import Attempt, Ran, Shown, SnapshotView, decoded, only_output, show_attempt
+from cupola.client.stored import download_version, load_version, preview_version
+from cupola.engine.explain import CacheReport, explain_step
+from cupola.engine.explain import CacheReport, explain_step
+from cupola.entities.artifact import VersionRecord
+from cupola.entities.run import RunRecord, RunStatus, StepRecord, StepStatus
+from cupola.event import Usage
+from cupola.store import OWNER, ConsumersOf
+from cupola.text import count, printable, size
+
+
+class ArtifactVersion(Shown):
+    """One version of an artifact: a stored value, who made it and who read it.
+
+    Attributes:
+        record: The record as the store has it.
+    """
+
+    __slots__ = ("_connection", "record")
+
+    def __init__(self, connection: Connection, record: VersionRecord) -> None:
+        self._connection = connection
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        """The id: run, step and place."""
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """The name of the artifact."""
+        return self.record.artifact
+
+    @property
+    def version(self) -> str:
+        """The version's number or name; empty until the store has given one."""
+        return self.record.version
+
+    @property
+    def ref(self) -> str:
+        """What names the version: `name:version`."""
+        return describe.version_name(self.record)
+
+    @property
+    def type(self) -> str:
+        """The type of the value, for people."""
+        return self.record.manifest.type
+
+    @property
+    def digest(self) -> str:
+        """The identity of the value: equal for equal values."""
+        return self.record.manifest.digest
+
+    @property
+    def size(self) -> int:
+        """The size of what is stored, in bytes."""
+        return self.record.manifest.size_bytes
+
+    @property
+    def kind(self) -> str:
+        """What the artifact is for people, such as `model`; empty when not said."""
+        return self.record.kind
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags."""
+        return list(self.record.tags)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata by key."""
+        return decoded(self.record.metadata)
+
+    @property
+    def created_at(self) -> datetime.datetime | None:
+        """When it was made."""
+        return local_time(self.record.created_at)
+
+    def load(self, as_type: Any = None, *, lazy: bool = False, allow_pickle: bool = False) -> Any:
+        """Return the value.
+
+        Args:
+            as_type: The type to load it as; the one it was stored as when None.
+            lazy: Leave the bytes where they are until they are used. Arrays and tables are always loaded so, mapped
+                into private memory; values of other types are small enough to be loaded at once.
+            allow_pickle: Whether a pickled value may be loaded, which runs code that came with it.
+
+        Raises:
+            Damaged: What is stored is missing or isn't what was written.
+            MaterializerError: It can't be loaded so.
+        """
+        del lazy  # what it asks for is what each materializer does anyway
+        return load_version(self._connection, self.record, as_type, allow_pickle=allow_pickle)
+
+    def preview(self) -> str:
+        """Return a short text about the value, made without loading any class of yours."""
+        return preview_version(self._connection, self.record)
+
+    def download(self, path: str | Path) -> Path:
+        """Copy what is stored to a file or folder and return its path.
+
+        Raises:
+            Conflict: Something is there already.
+        """
+        return download_version(self._connection, self.record, Path(path))
+
+    def lineage(self) -> Lineage:
+        """Return the steps and versions that this one was made from."""
+        return trace_lineage(self._connection, self.record)
+
+    @property
+    def producer(self) -> StepRun:
+        """The step that made it."""
+        return StepRun(RunReader(self._connection, self.record.run), self.record.step)
+
+    @property
+    def consumers(self) -> list[StepRun]:
+        """The steps that read a value equal to this one, newest first."""
+        found = self._connection.store.ask(ConsumersOf(self.digest), who=OWNER)
+        return [StepRun(RunReader(self._connection, step.run), step.position, step) for step in found]
+
+    def page(self) -> Page:
+        """Return what is worth saying of the version, as data."""
+        producer = self.producer
+        return describe.describe_version(
+            self.record, self.preview(), f"step {producer.name} of run {producer.run.name}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<ArtifactVersion {printable(self.ref)} {printable(self.type)}, {size(self.size)}>"
+
+
+class StepRun(Ran):
+    """One step of a run, as of when it was looked at.
+
+    Attributes:
+        record: The record as the store has it.
+    """
+
+    __slots__ = ("_reader", "record")
+
+    def __init__(self, reader: RunReader, position: int, record: StepRecord | None = None) -> None:
+        self._reader = reader
+        self.record = record or reader.step(position)
+
+    def _now(self) -> StepRecord:
+        return self.record
+
+    @property
+    def id(self) -> str:
+        """The id: that of the run, and the step's position."""
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """The invocation name, unique within the run."""
+        return self.record.name
+
+    @property
+    def source(self) -> str:
+        """The function, as `module:name`."""
+        return self.record.source
+
+    @property
+    def run(self) -> Run:
+        """The run that the step belongs to."""
+        return Run(self._reader)
+
+    @property
+    def status(self) -> StepStatus:
+        """The state."""
+        return self.record.status
+
+    @property
+    def inputs(self) -> Named[Loadable]:
+        """What it reads by parameter name: artifact versions, constants, or collections of them."""
+        spec = self._reader.spec(self.record.position)
+        known = [name for name, source in spec.inputs.items() if self._exists(source)]
+        return Named("input", known, lambda name: resolve(spec.inputs[name], self._version), where=self._where())
+
+    @property
+    def outputs(self) -> Named[ArtifactVersion]:
+        """What it put out, by output name; a cached step's outputs are those of the run they come from."""
+        found = self._reader.outputs(self.record.position)
+        return Named(
+            "output", found, lambda name: ArtifactVersion(self._reader.connection, found[name]), where=self._where()
+        )
+
+    @property
+    def output(self) -> ArtifactVersion:
+        """The only output.
+
+        Raises:
+            NotFound: There is none, or more than one.
+        """
+        return only_output(self.outputs, f"step {self.name!r}", str(self.status))
+
+    @property
+    def saved(self) -> list[ArtifactVersion]:
+        """What it saved by name with `save_artifact`."""
+        return [ArtifactVersion(self._reader.connection, found) for found in self._reader.saved(self.record.position)]
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Its attempts, oldest first."""
+        return [show_attempt(attempt) for attempt in self.record.attempts]
+
+    @property
+    def metrics(self) -> dict[str, list[tuple[float, float]]]:
+        """What it logged with `log_metrics`: points of step and value, by name."""
+        points: dict[str, list[tuple[float, float]]] = {}
+        for name, step, value in self.record.metrics:
+            points.setdefault(name, []).append((step, value))
+        return points
+
+    @property
+    def resources(self) -> Usage:
+        """What its last attempt used: `cpu_s` seconds of processor time, `peak_bytes` of memory."""
+        return Usage(self.record.cpu_s, self.record.peak_bytes)
+
+    @property
+    def cache(self) -> CacheReport:
+        """Whether an earlier result stood for it, and if not, what had changed."""
+        return explain_step(self._reader.connection.store, self._reader.whole_record(), self.record.name)
+
+    def logs(self, *, follow: bool = False) -> logfile.Log | Iterator[logfile.Line]:
+        """Return what it printed and logged: text that can be iterated as lines with time, level and stream.
+
+        Args:
+            follow: Return an iterator instead, which goes on until the step is over.
+        """
+        return read_logs(self._reader, self.record.position, follow=follow)
+
+    def page(self) -> Page:
+        """Return what is worth saying of the step, as data."""
+        spec = self._reader.spec(self.record.position)
+        inputs = {name: short(value) for name, value in self.inputs.items()}
+        return describe.describe_step(self.record, spec, inputs, self._reader.outputs(self.record.position))
+
+    def __repr__(self) -> str:
+        took = describe.took(self.record)
+        return f"<StepRun {printable(self.name)} {self.status}{f' in {took}' if took else ''}>"
+
+    def _where(self) -> str:
+        return f"step {self.name!r} of run {self._reader.id}"
+
+    def _exists(self, source: Any) -> bool:
+        return all(self._reader.find_output(part) is not None for part in sources_in(source))
+
+    def _version(self, step: int, output: str) -> ArtifactVersion:
+        return ArtifactVersion(self._reader.connection, self._reader.outputs(step)[output])
+
+
+class Run(Ran):
+    """One run of a pipeline. While it isn't over, every attribute is as of now."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: RunReader) -> None:
+        self._reader = reader
+
+    @property
+    def record(self) -> RunRecord:
+        """The record as the store has it."""
+        return self._reader.record()
+
+    def _now(self) -> RunRecord:
+        return self._reader.record()
+
+    @property
+    def id(self) -> str:
+        """The id, 32 hex digits that sort by time."""
+        return self._reader.id
+
+    @property
+    def name(self) -> str:
+        """The name: that of the pipeline and the end of the id."""
+        return self.record.name
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline."""
+        return self.record.pipeline
+
+    @property
+    def status(self) -> RunStatus:
+        """The state."""
+        return self.record.status
+
+    @property
+    def steps(self) -> Named[StepRun]:
+        """All steps by invocation name, in the order of the graph, those that haven't begun as `pending`."""
+        names = (spec.name for spec in self._reader.snapshot().steps)
+        recorded = self._reader.steps()
+
+        def make(name: str) -> StepRun:
+            position = self._reader.position(name)
+            return StepRun(self._reader, position, recorded.get(position) or self._reader.pending(position))
+
+        return Named("step", names, make, where=f"run {self.id}")
+
+    @property
+    def outputs(self) -> Named[Loadable]:
+        """What the pipeline function returned, under the names of its annotation; what wasn't made is left out."""
+        reader = self._reader
+        sources = {
+            output.name: output.source
+            for output in reader.snapshot().outputs
+            if all(reader.find_output(part) is not None for part in sources_in(output.source))
+        }
+
+        def version(step: int, output: str) -> ArtifactVersion:
+            return ArtifactVersion(reader.connection, reader.outputs(step)[output])
+
+        return Named("output", sources, lambda name: resolve(sources[name], version), where=f"run {self.id}")
+
+    @property
+    def output(self) -> Any:
+        """The only output.
+
+        Raises:
+            NotFound: There is none, or more than one.
+        """
+        return only_output(self.outputs, f"run {self.name!r}", str(self.status))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The bound parameters of the pipeline by name."""
+        return decoded(self.record.params)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What held in this run, in the shape of a configuration file, and under `origins` where it was said."""
+        return read_configuration(self.record, self._reader.snapshot())
+
+    @property
+    def snapshot(self) -> SnapshotView:
+        """The graph; `.id` is its digest."""
+        return SnapshotView(self.record.snapshot, self._reader.snapshot_bytes(), self._reader.snapshot())
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What was true around it: host, user, command, versions."""
+        return dict(self.record.facts)
+
+    def logs(self, *, step: str | None = None, follow: bool = False) -> logfile.Log | Iterator[logfile.Line]:
+        """Return what was printed and logged: text that can be iterated as lines with time, level and stream.
+
+        Args:
+            step: Only what this step wrote.
+            follow: Return an iterator of lines instead, which goes on until the run or step is over.
+        """
+        return read_logs(self._reader, None if step is None else self.steps[step].record.position, follow=follow)
+
+    def draw(self, format: str = "text") -> str:  # noqa: A002 — the word that people expect
+        """Return the graph with the state of each step, as `text`, `mermaid` or `svg`."""
+        statuses = {position: step.status for position, step in self._reader.steps().items()}
+        return draw_snapshot(self._reader.snapshot(), statuses, format)
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Return when the run is over.
+
+        Raises:
+            TimeoutError: It isn't over after so many seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.status.is_final:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"run {self.name} is still {self.status} after {timeout:g} s")
+            time.sleep(0.05)
+        return self
+
+    def page(self) -> Page:
+        """Return what is worth saying of the run, as data."""
+        recorded = self._reader.steps()
+        steps = [
+            recorded.get(place) or self._reader.pending(place) for place in range(len(self._reader.snapshot().steps))
+        ]
+        return describe.describe_run(self.record, steps, {name: short(value) for name, value in self.outputs.items()})
+
+    def __repr__(self) -> str:
+        record = self.record
+        counted = count(sum(record.steps.values()), "step")
+        return f"<Run {printable(record.name)} {record.status}, {counted}, {describe.took(record)}>"
+
+
+def short(value: Loadable) -> str:
+    """Return what a value is in few words."""
+    if isinstance(value, ArtifactVersion):
+        return f"{value.ref} ({value.type}, {size(value.size)})"
+    text = str(value.preview())
+    return text if len(text) <= describe.VALUE_LETTERS else text[: describe.VALUE_LETTERS - 1] + "…"
+
+
+def open_run(run: str, connection: Connection | None = None) -> Run:
+    """Return the view of a run by its full id; nothing is read before it is asked for."""
+    return Run(RunReader(connection or connect(), run))
+
+
+def read_logs(reader: RunReader, step: int | None, *, follow: bool) -> logfile.Log | Iterator[logfile.Line]:
+    """Return what a run or one of its steps wrote: as of now, or line by line until it is over."""
+    if not follow:
+        return logfile.read_log(reader.folder(), None if step is None else reader.log_ranges(step))
+
+    def ranges() -> list[logfile.Range]:
+        return [(0, None)] if step is None else reader.log_ranges(step)
+
+    return logfile.follow_log(reader.folder(), ranges, lambda: reader.is_over(step))
