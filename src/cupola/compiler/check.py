@@ -145,13 +145,13 @@ def _shown(value: Any) -> str:
 
 
 def _has_output(value: Any) -> bool:
-    kind: Any = type(value)
+    kind = cast("Any", type(value))
     items = value.values() if kind is dict else value if kind in (list, tuple) else ()
     return kind is Output or any(map(_has_output, items))
 
 
 def _part_text(value: Any) -> str:
-    kind: Any = type(value)
+    kind = cast("Any", type(value))
     if kind is Output:
         return f"{value.node.name}() → {type_text(_type_of(value))}"
     if kind is dict:
