@@ -26,7 +26,6 @@ from cupola.client.reading import RunReader
 from cupola.client.shown import Attempt, Ran, Shown, SnapshotView, decoded, only_output, show_attempt
 from cupola.client.stored import download_version, load_version, preview_version
 from cupola.engine.explain import CacheReport, explain_step
-from cupola.engine.explain import CacheReport, explain_step
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import RunRecord, RunStatus, StepRecord, StepStatus
 from cupola.event import Usage
