@@ -155,7 +155,7 @@ VERSION = Kind(
         Field("run", "text", ("eq",), "run.id", "run_id", "Id of the run that made it."),
         Field("step", "number", ORDERED, "version.step", "", "Position of the step that made it."),
         Field("output", "text", NAMED, "version.output", "", "Name of the output."),
-        Field("digest", "text", NAMED, "version.digest", "version_digest", "Digest of the value."),
+        Field("digest", "text", NAMED, "version.digest", "", "Digest of the value."),
         Field("kind", "text", EXACT, "version.kind", "", "Kind of artifact for people."),
         Field("size", "number", ORDERED, "version.size_bytes", "", "Size in bytes."),
         Field("created", "time", ORDERED, "version.created_at", "", "When it was made."),

@@ -5,8 +5,14 @@ from __future__ import annotations
 from cupola import journal
 from cupola.stores.metadata import typed
 from cupola.stores.projection import Batch
-from cupola.stores.rows import encode
+from cupola.stores.rows import bucket, encode
 from cupola.stores.versions import Given, given_by, write_versions
+
+
+_USED = (
+    "SELECT version.digest FROM version JOIN run ON run.number = version.run"
+    " WHERE run.id = ? AND version.step = ? AND version.position = ?"
+)
 
 
 def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: int) -> None:
@@ -40,29 +46,27 @@ def _write_steps(batch: Batch) -> None:
     rows = [
         (
             run, position, step.name, step.status, step.started_at, step.ended_at, step.base_key, step.inputs_key,
-            step.expires_at, step.reusable, encode(step.detail),
+            step.expires_at, step.cache_bucket, step.inputs_bucket, encode(step.detail),
         )
         for position, step in batch.steps.items()
     ]  # fmt: skip
-    batch.db.executemany("INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    batch.db.executemany("INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _write_inputs(batch: Batch) -> None:
     run = batch.run.number
     # What a cached step would have read was read by the step that it stands for.
     rows = [
-        (digest, run, position)
+        (bucket(digest), run, position)
         for position, step in batch.steps.items()
         if step.detail.inputs and not step.detail.from_run
         for digest in step.detail.inputs.values()
     ]
+    for step, *version in batch.used:
+        found = batch.db.execute(_USED, version).fetchone()
+        if found:
+            rows.append((bucket(found[0]), run, step))
     batch.db.executemany("INSERT OR IGNORE INTO input VALUES (?, ?, ?)", rows)
-    if batch.used:
-        batch.db.executemany(
-            "INSERT OR IGNORE INTO input SELECT v.digest, ?, ? FROM version v JOIN run r ON r.number = v.run"
-            " WHERE r.id = ? AND v.step = ? AND v.position = ?",
-            [(run, *use) for use in batch.used],
-        )
 
 
 def _write_tags(batch: Batch) -> None:

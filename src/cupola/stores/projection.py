@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cupola.entities.artifact import OutputRecord
-from cupola.entities.run import AttemptRecord, Failure, RunStatus, StepStatus
+from cupola.entities.run import AttemptRecord, Failure, StepStatus
 from cupola.errors import CupolaError
 from cupola.event import (
     Event,
@@ -32,6 +32,7 @@ from cupola.event import (
 )
 from cupola.stores.rows import (
     RUN_LEVEL,
+    bucket,
     RunDetail,
     StepDetail,
     StepNames,
@@ -41,6 +42,11 @@ from cupola.stores.rows import (
     encode,
 )
 from cupola.stores.versions import VersionDraft
+
+
+PENDING, RUNNING, RETRYING = StepStatus.PENDING.value, StepStatus.RUNNING.value, StepStatus.RETRYING.value
+COMPLETED, CACHED, SKIPPED = StepStatus.COMPLETED.value, StepStatus.CACHED.value, StepStatus.SKIPPED.value
+LOST = StepStatus.LOST.value
 
 
 class RunDraft(msgspec.Struct):
@@ -63,17 +69,18 @@ class RunDraft(msgspec.Struct):
 
 
 class StepDraft(msgspec.Struct):
-    """A step's row while a batch is applied."""
+    """A step's row while a batch is applied. `status` is a plain word: a driver of databases is slow with others."""
 
     name: str
-    status: StepStatus
+    status: str
     detail: StepDetail
     base_key: str = ""
     started_at: float | None = None
     ended_at: float | None = None
     inputs_key: str = ""
     expires_at: float = 0.0
-    reusable: bool = False
+    cache_bucket: int | None = None
+    inputs_bucket: int | None = None
 
 
 class Batch(msgspec.Struct):
@@ -133,7 +140,7 @@ def start_run(db: sqlite3.Connection, event: RunStarted, epoch: int, number: int
     if event.places:
         db.execute("INSERT OR REPLACE INTO place (run, places) VALUES (?, ?)", (number, encode(event.places)))
     return RunDraft(
-        number, event.run, event.project, str(RunStatus.RUNNING), event.snapshot, event.at, None, epoch,
+        number, event.run, event.project, RUNNING, event.snapshot, event.at, None, epoch,
         0, b"", 0, False, {}, detail,
     )  # fmt: skip
 
@@ -144,10 +151,10 @@ def load_open_steps(db: sqlite3.Connection, run: RunDraft) -> dict[int, StepDraf
         return {}
     rows = db.execute(
         "SELECT position, name, status, detail, base_key, started_at FROM step"
-        " WHERE run = ? AND status IN ('running', 'retrying') AND status <> 'completed'",
+        " INDEXED BY step_unusual WHERE run = ? AND status IN ('running', 'retrying') AND status <> 'completed'",
         (run.number,),
     )
-    return {row[0]: StepDraft(row[1], StepStatus(row[2]), decode_step_detail(row[3]), row[4], row[5]) for row in rows}
+    return {row[0]: StepDraft(row[1], row[2], decode_step_detail(row[3]), row[4], row[5]) for row in rows}
 
 
 def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes]) -> None:
@@ -167,18 +174,17 @@ def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes]) -> None:
 def _apply_started(batch: Batch, event: RunStarted) -> None:
     # The row is there already: `start_run` wrote it, since everything else needs its number.
     _names(batch)
-    for tag in event.tags:
-        batch.tags["run", *RUN_LEVEL, tag] = True
+    _tag(batch, "run", *RUN_LEVEL, event.tags)
 
 
 def _apply_moved(batch: Batch, event: RunMoved) -> None:
-    batch.run.status = event.status
+    batch.run.status = event.status.value
     batch.run.detail.reason = event.reason
 
 
 def _apply_step_started(batch: Batch, event: StepStarted) -> None:
     step = _step(batch, event.step)
-    _move(batch, step, StepStatus.RUNNING)
+    _move(batch, step, RUNNING)
     if step.started_at is None:
         step.started_at = event.at
     step.detail.attempts.append(AttemptRecord(event.attempt, event.at, None, (event.log, event.log)))
@@ -186,18 +192,19 @@ def _apply_step_started(batch: Batch, event: StepStarted) -> None:
 
 def _apply_retrying(batch: Batch, event: StepRetrying) -> None:
     step = _step(batch, event.step)
-    _move(batch, step, StepStatus.RETRYING)
+    _move(batch, step, RETRYING)
     _end_attempt(step, event.at, event.log, event.failure)
 
 
 def _apply_finished(batch: Batch, event: StepFinished) -> None:
     step = _step(batch, event.step)
-    _move(batch, step, StepStatus.COMPLETED)
+    _move(batch, step, COMPLETED)
     _end_attempt(step, event.at, event.log, None)
     step.ended_at = event.at
     step.inputs_key = event.inputs_key
     step.expires_at = event.expires_at
-    step.reusable = bool(event.inputs_key and step.base_key and not event.uncacheable)
+    if event.inputs_key and step.base_key and not event.uncacheable:
+        step.cache_bucket, step.inputs_bucket = bucket(step.base_key), bucket(event.inputs_key)
     step.detail.uncacheable = event.uncacheable
     _record(batch, step, event, event.outputs)
     for run, number, position in event.used:
@@ -206,7 +213,7 @@ def _apply_finished(batch: Batch, event: StepFinished) -> None:
 
 def _apply_cached(batch: Batch, event: StepCached) -> None:
     step = _step(batch, event.step)
-    _move(batch, step, StepStatus.CACHED)
+    _move(batch, step, CACHED)
     step.started_at = step.ended_at = event.at
     step.inputs_key = event.inputs_key
     detail = step.detail
@@ -216,7 +223,7 @@ def _apply_cached(batch: Batch, event: StepCached) -> None:
 
 def _apply_failed(batch: Batch, event: StepFailed) -> None:
     step = _step(batch, event.step)
-    _move(batch, step, event.status)
+    _move(batch, step, event.status.value)
     _end_attempt(step, event.at, event.log, event.failure)
     step.ended_at = event.at
     step.detail.failure = event.failure
@@ -225,24 +232,24 @@ def _apply_failed(batch: Batch, event: StepFailed) -> None:
 
 def _apply_skipped(batch: Batch, event: StepsSkipped) -> None:
     for position in event.steps:
-        _move(batch, _step(batch, position), StepStatus.SKIPPED)
+        _move(batch, _step(batch, position), SKIPPED)
 
 
 def _apply_run_finished(batch: Batch, event: RunFinished) -> None:
     run = batch.run
-    run.status, run.ended_at = event.status, event.at
+    run.status, run.ended_at = event.status.value, event.at
     run.detail.failure, run.detail.failed_step = event.failure, event.failed_step
     run.detail.warnings += event.warnings
 
 
 def _apply_lost(batch: Batch, event: RunLost) -> None:
     run = batch.run
-    run.status, run.ended_at = RunStatus.LOST, event.at
+    run.status, run.ended_at = LOST, event.at
     run.detail.reason = event.reason
     run.detail.failure = Failure("Lost", event.reason, signal=event.signal)
     for step in batch.steps.values():
-        if step.status in (StepStatus.RUNNING, StepStatus.RETRYING):
-            _move(batch, step, StepStatus.LOST)
+        if step.status in (RUNNING, RETRYING):
+            _move(batch, step, LOST)
             step.ended_at = event.at
 
 
@@ -289,12 +296,12 @@ def _step(batch: Batch, position: int) -> StepDraft:
 def _new_step(batch: Batch, position: int) -> StepDraft:
     known = _names(batch)
     if position >= len(known.names):
-        return StepDraft(f"#{position}", StepStatus.PENDING, StepDetail())
+        return StepDraft(f"#{position}", PENDING, StepDetail())
     detail = StepDetail(known.sources[position], [])
-    return StepDraft(known.names[position], StepStatus.PENDING, detail, known.base_keys[position])
+    return StepDraft(known.names[position], PENDING, detail, known.base_keys[position])
 
 
-def _move(batch: Batch, step: StepDraft, status: StepStatus) -> None:
+def _move(batch: Batch, step: StepDraft, status: str) -> None:
     counts = batch.run.counts
     counts[step.status] = counts.get(step.status, 0) - 1
     counts[status] = counts.get(status, 0) + 1
@@ -316,17 +323,22 @@ def _record(batch: Batch, step: StepDraft, event: StepFinished | StepFailed, out
     detail.cpu_s, detail.peak_bytes = event.usage.cpu_s, event.usage.peak_bytes
     for position, output in enumerate(outputs):
         batch.versions.append(VersionDraft(number, position, output, event.at))
-        for tag in output.tags:
-            batch.tags["version", number, position, tag] = True
+        if output.tags:
+            _tag(batch, "version", number, position, output.tags)
         for key, value in output.metadata.items():
             batch.metadata["version", number, position, key] = value
     for key, value in event.metadata.items():
         batch.metadata["step", number, -1, key] = value
     for key, value in event.run_metadata.items():
         batch.metadata["run", *RUN_LEVEL, key] = value
-    for tags, present in ((event.tags, True), (event.removed_tags, False)):
-        for tag in tags:
-            batch.tags["step", number, -1, tag] = present
-    for tags, present in ((event.run_tags, True), (event.removed_run_tags, False)):
-        for tag in tags:
-            batch.tags["run", *RUN_LEVEL, tag] = present
+    if event.tags or event.removed_tags:
+        _tag(batch, "step", number, -1, event.tags)
+        _tag(batch, "step", number, -1, event.removed_tags, present=False)
+    if event.run_tags or event.removed_run_tags:
+        _tag(batch, "run", *RUN_LEVEL, event.run_tags)
+        _tag(batch, "run", *RUN_LEVEL, event.removed_run_tags, present=False)
+
+
+def _tag(batch: Batch, kind: str, step: int, position: int, names: tuple[str, ...], *, present: bool = True) -> None:
+    for name in names:
+        batch.tags[kind, step, position, name] = present

@@ -26,6 +26,7 @@ from cupola.store import (
 )
 from cupola.stores import records
 from cupola.stores.ledger import Ledger
+from cupola.stores.rows import bucket
 
 T = TypeVar("T")
 CHUNK = 500
@@ -55,7 +56,8 @@ def _find_cached(ledger: Ledger, question: FindCached) -> dict[tuple[str, str], 
     now = ids.now()
     entries: dict[tuple[str, str], CacheEntry] = {}
     for start in range(0, len(question.base_keys), CHUNK):
-        keys = msgspec.json.encode(question.base_keys[start : start + CHUNK]).decode()
+        chunk = question.base_keys[start : start + CHUNK]
+        keys = msgspec.json.encode([(bucket(key), key) for key in chunk]).decode()
         rows = db.execute(QUERIES["find_cached"], {"keys": keys, "now": now}).fetchall()
         for entry in _entries(db, rows):
             entries[entry.base_key, entry.inputs_key] = entry
@@ -64,7 +66,13 @@ def _find_cached(ledger: Ledger, question: FindCached) -> dict[tuple[str, str], 
 
 def _find_cached_exactly(ledger: Ledger, question: FindCachedExactly) -> CacheEntry | None:
     db = ledger.database.reading()
-    given = {"base_key": question.base_key, "inputs_key": question.inputs_key, "now": ids.now()}
+    given = {
+        "base_key": question.base_key,
+        "bucket": bucket(question.base_key),
+        "inputs_key": question.inputs_key,
+        "inputs_bucket": bucket(question.inputs_key),
+        "now": ids.now(),
+    }
     rows = db.execute(QUERIES["find_cached_exactly"], given).fetchall()
     return _entries(db, rows)[0] if rows else None
 
@@ -119,7 +127,9 @@ def _step_before(ledger: Ledger, question: StepBefore) -> StepRecord | None:
 def _consumers_of(ledger: Ledger, question: ConsumersOf) -> tuple[StepRecord, ...]:
     db = ledger.database.reading()
     sql = QUERIES["consumers_of"].replace("{columns}", records.STEP_COLUMNS)
-    return tuple(records.read_steps(db, db.execute(sql, {"digest": question.digest}).fetchall()))
+    rows = db.execute(sql, {"bucket": bucket(question.digest)}).fetchall()
+    # Others may share the bucket, and a version that a step loaded by itself is no input of it.
+    return tuple(records.read_steps(db, rows))
 
 
 def _snapshot_of(ledger: Ledger, question: SnapshotOf) -> bytes:

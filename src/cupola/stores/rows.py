@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import msgspec
 
 from cupola import digest
@@ -70,6 +72,11 @@ class StepNames(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     sources: tuple[str, ...]
     base_keys: tuple[str, ...]
+
+
+def bucket(text: str) -> int:
+    """Return the number under which an index finds a digest or key; others may share it, so the text is compared too."""
+    return zlib.crc32(text.encode())
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -55,11 +55,12 @@ CREATE TABLE step (
   base_key TEXT NOT NULL,
   inputs_key TEXT NOT NULL,
   expires_at REAL NOT NULL,
-  reusable INTEGER NOT NULL,
+  cache_bucket INTEGER,
+  inputs_bucket INTEGER,
   detail BLOB NOT NULL,
   PRIMARY KEY (run, position)
 ) WITHOUT ROWID;
-CREATE INDEX step_cache ON step (base_key, run, inputs_key) WHERE reusable = 1;
+CREATE INDEX step_cache ON step (cache_bucket, run, inputs_bucket) WHERE cache_bucket IS NOT NULL;
 CREATE INDEX step_unusual ON step (status, run, position) WHERE status <> 'completed';
 CREATE TABLE artifact (
   key INTEGER PRIMARY KEY,
@@ -87,12 +88,11 @@ CREATE TABLE version (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX version_number ON version (artifact, number);
 CREATE UNIQUE INDEX version_label ON version (artifact, label) WHERE label <> '';
-CREATE INDEX version_digest ON version (digest);
 CREATE TABLE input (
-  digest TEXT NOT NULL,
+  bucket INTEGER NOT NULL,
   run INTEGER NOT NULL,
   step INTEGER NOT NULL,
-  PRIMARY KEY (digest, run, step)
+  PRIMARY KEY (bucket, run, step)
 ) WITHOUT ROWID;
 CREATE TABLE tag (
   kind TEXT NOT NULL,

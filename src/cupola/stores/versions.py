@@ -86,7 +86,7 @@ def write_versions(
         rows.append(
             (
                 run, draft.step, draft.position, artifact.key, number, given.label if given else "", output.name,
-                manifest.digest, manifest.size_bytes, output.kind, output.saved, draft.at, encode(manifest),
+                manifest.digest, manifest.size_bytes, output.kind, int(output.saved), draft.at, encode(manifest),
             )
         )  # fmt: skip
     _write_artifacts(db, project, artifacts)
