@@ -182,7 +182,6 @@ def call_step(
     task: Task, services: Services, context: StepContext
 ) -> tuple[tuple[OutputRecord, ...], Mapping[str, Any]]:
     """Load the inputs, call the function, store what it returned."""
-    context.recorded = Recorded()
     arguments = {
         name: _load_input(source, task, services.blobs, task.live.annotations.get(name))
         for name, source in task.spec.inputs.items()

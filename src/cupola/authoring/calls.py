@@ -19,9 +19,10 @@ from cupola.compiler.source import program_file, root_of, underlying
 from cupola.compiler.trace import PipelineDefinition, caller_place
 from cupola.engine.launch import Audience, Launched, launch_run
 from cupola.engine.plan import Plan, plan_run
+from cupola.engine.reporter import Screen, Silent, make_reporter
 from cupola.engine.site import Site
 from cupola.entities.run import RunStatus
-from cupola.errors import RunAtImport, RunCancelled, RunFailed
+from cupola.errors import CupolaError, RunAtImport, RunCancelled, RunFailed
 from cupola.files import set_source_root
 from cupola.middleware.attempt import Hook, Moment
 from cupola.settings import read_setting
@@ -37,8 +38,12 @@ def plan_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any]) -> Pla
     return plan_run(compile_call(pipeline, given), open_site(pipeline))
 
 
-def run_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any], *, quiet: bool = False) -> Run:
-    """Run a pipeline with the arguments of a call and return its record.
+def run_pipeline(
+    pipeline: PipelineDefinition, given: Mapping[str, Any], *, quiet: bool = False
+) -> tuple[Run, CupolaError | None]:
+    """Run a pipeline with the arguments of a call; return its record, and the error to raise when it failed.
+
+    The caller raises, so that as few of Cupola's frames as possible stand between people and their own.
 
     Args:
         pipeline: The pipeline.
@@ -47,8 +52,6 @@ def run_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any], *, quie
 
     Raises:
         RunAtImport: The file that calls is only being imported.
-        RunFailed: A step failed.
-        RunCancelled: A signal stopped the run.
     """
     if file := importing():
         raise RunAtImport(
@@ -58,11 +61,9 @@ def run_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any], *, quie
         )
     compiled = compile_call(pipeline, given)
     site = open_site(pipeline)
-    launched = launch_run(compiled, site, _audience(), _facts())
+    launched = launch_run(compiled, site, _audience(), _facts(), Silent(Screen()) if quiet else make_reporter())
     run = Run(RunReader(connect(), launched.run))
-    if compiled.raise_on_failure:
-        _raise_unless_completed(run, launched)
-    return run
+    return run, _error_of(run, launched) if compiled.raise_on_failure else None
 
 
 def open_site(pipeline: PipelineDefinition) -> Site:
@@ -103,7 +104,7 @@ def _facts() -> dict[str, str]:
     return {"file": program_file(), "command": " ".join(sys.argv)}
 
 
-def _raise_unless_completed(run: Run, launched: Launched) -> None:
+def _error_of(run: Run, launched: Launched) -> CupolaError | None:
     verdict = launched.verdict
     if verdict.status is RunStatus.CANCELLED:
         cancelled = RunCancelled(
@@ -111,16 +112,18 @@ def _raise_unless_completed(run: Run, launched: Launched) -> None:
         )
         cancelled.run = run
         cancelled.exit_code = 143 if verdict.signal == "SIGTERM" else 130
-        raise cancelled from None
+        return cancelled
     if verdict.status is RunStatus.FAILED:
-        step = run.snapshot.steps[verdict.failed_step].name
+        step = list(run.steps)[verdict.failed_step]
         failed = RunFailed(
             f"run {run.name} failed in step {step!r}: {run.error}",
             where=run.error.where if run.error else "",
             fix=f"see: cupola show {run.name}, cupola logs {run.name} {step}",
         )
         failed.run = run
-        raise failed from verdict.error
+        failed.__cause__ = verdict.error
+        return failed
+    return None
 
 
 def given_arguments(pipeline: PipelineDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,10 @@ class Pipeline(Generic[P, R_co]):
             return part
         from cupola.authoring.calls import run_pipeline
 
-        return run_pipeline(self.definition, self._given(args, kwargs))
+        run, error = run_pipeline(self.definition, self._given(args, kwargs))
+        if error is not None:
+            raise error
+        return run
 
     @property
     def fn(self) -> Callable[P, R_co]:

@@ -210,7 +210,10 @@ def _save_outside(value: Any, config: ArtifactConfig) -> None:
         assert trace is not None
         add_call(trace, step, (), {})
 
-    run_pipeline(PipelineDefinition(function=wire, name="save_artifact", knobs=PipelineKnobs()), {}, quiet=True)
+    pipeline = PipelineDefinition(function=wire, name="save_artifact", knobs=PipelineKnobs())
+    _run, error = run_pipeline(pipeline, {}, quiet=True)
+    if error is not None:
+        raise error
 
 
 def _is_own_run(target: Any, context: StepContext) -> bool:

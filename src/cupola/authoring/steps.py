@@ -109,7 +109,10 @@ class Step(Generic[P, R_co]):
             name=self.name,
             knobs=PipelineKnobs(),
         )
-        return run_pipeline(alone, given)
+        run, error = run_pipeline(alone, given)
+        if error is not None:
+            raise error
+        return run
 
     def __reduce__(self) -> str:
         # By name, as functions are: a child process finds the step where its module defines it.

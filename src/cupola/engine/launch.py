@@ -19,7 +19,7 @@ from cupola.context import RunInfo
 from cupola.engine.driver import Driver, Verdict
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
-from cupola.engine.reporter import Reporter, make_reporter
+from cupola.engine.reporter import Reporter
 from cupola.engine.site import Site
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunStatus
@@ -55,7 +55,9 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
-def launch_run(compiled: Compiled, site: Site, audience: Audience, facts: Mapping[str, str]) -> Launched:
+def launch_run(
+    compiled: Compiled, site: Site, audience: Audience, facts: Mapping[str, str], reporter: Reporter
+) -> Launched:
     """Run a snapshot to its end in this process.
 
     Args:
@@ -63,6 +65,7 @@ def launch_run(compiled: Compiled, site: Site, audience: Audience, facts: Mappin
         site: Where.
         audience: Who is told.
         facts: What else is true around the run, such as the program's file.
+        reporter: Shows the run; it is closed at the end.
 
     Raises:
         ConfigError: A step asks for what this version can't do.
@@ -72,7 +75,6 @@ def launch_run(compiled: Compiled, site: Site, audience: Audience, facts: Mappin
     run = new_id()
     folder = live_folder(site.home, run)
     lock = _make_folder(folder)
-    reporter = make_reporter()
     interrupts = Interrupts()
     capture: Capture | None = None
     try:

@@ -6,6 +6,7 @@ import random
 import time
 from typing import Any
 
+from cupola.context import Recorded
 from cupola.middleware.attempt import Attempt, Proceed
 from cupola.snapshot import StepOptions
 
@@ -30,6 +31,8 @@ def wrap(proceed: Proceed) -> Proceed:
             time.sleep(delay_s)
             attempt.number += 1
             attempt.context.attempt = attempt.number
+            # What the failed attempt recorded goes with it; only the last one's travels with the result.
+            attempt.context.recorded = Recorded()
 
     return run
 
