@@ -15,13 +15,16 @@ from pathlib import Path
 from types import TracebackType
 
 from cupola import digest
+from cupola.artifacts.hashing import HashingThread, has_two_cores
 from cupola.errors import Damaged
 from cupola.journal import cannot_write
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 21
 """Hashed and written in pieces of this size, while they are in the processor's cache."""
 BUFFERED_BYTES = 1 << 18
 """Up to this size a writer keeps its bytes, so that a blob that exists already is not written again."""
+THREADED_BYTES = 1 << 24
+"""From this size on a blob is hashed on a second core while it is written."""
 RENEW_S = 3600
 """A hit renews a blob whose last use is older than this many seconds."""
 _NANOS = 1_000_000_000
@@ -175,6 +178,7 @@ class BlobWriter:
         self._held: list[bytes] = []
         self._file = -1
         self._path = ""
+        self._thread: HashingThread | None = None
         self.size_bytes = 0
 
     def __enter__(self) -> BlobWriter:
@@ -199,9 +203,7 @@ class BlobWriter:
         if self._file < 0:
             self._open()
         for start in range(0, len(view), CHUNK_BYTES):
-            chunk = view[start : start + CHUNK_BYTES]
-            self._hasher.update(chunk)
-            self._write(chunk)
+            self._hash_and_write(view[start : start + CHUNK_BYTES])
         return len(view)
 
     def write_hashed(self, data: Buffer, name: str) -> None:
@@ -223,6 +225,7 @@ class BlobWriter:
         """
         if self._file < 0:
             return self._blobs.put_bytes(b"".join(self._held))
+        self._stop_thread()
         name = digest.blob_of(self._hasher)
         if not self._blobs.exists(name):
             self._place(name)
@@ -244,6 +247,16 @@ class BlobWriter:
             self._hasher.update(chunk)
             self._write(memoryview(chunk))
         self._held.clear()
+
+    def _hash_and_write(self, chunk: memoryview) -> None:
+        if self.size_bytes >= THREADED_BYTES and self._thread is None and has_two_cores():
+            self._thread = HashingThread(self._hasher)
+        if self._thread is None:
+            self._hasher.update(chunk)
+            self._write(chunk)
+        else:
+            with self._thread.hashing(chunk):
+                self._write(chunk)
 
     def _write(self, view: memoryview) -> None:
         try:
@@ -272,7 +285,13 @@ class BlobWriter:
             raise cannot_write(Path(target), error) from error
         self._path = ""
 
+    def _stop_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
+
     def _drop(self) -> None:
+        self._stop_thread()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
