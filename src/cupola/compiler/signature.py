@@ -96,6 +96,8 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     Raises:
         CompileError: An annotation can't be resolved, or the function is of a kind that can't be wired.
     """
+    if isinstance(function, staticmethod):
+        return read_signature(cast("staticmethod[..., Any]", function).__func__)
     _refuse_objects(function)
     known = _known.get(function)
     if known is None:
@@ -106,7 +108,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
 
 
 def _refuse_objects(function: Any) -> None:
-    if isinstance(function, (types.FunctionType, functools.partial, staticmethod)):
+    if isinstance(function, (types.FunctionType, functools.partial)):
         return
     if isinstance(function, types.MethodType):
         kind, fix = "a method bound to an object", "write a function that gets what it needs as parameters"
