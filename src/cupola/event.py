@@ -15,7 +15,7 @@ from cupola.entities.run import Failure, RunStatus, StepStatus
 FORMAT = 1
 
 
-class _Event(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class _Event(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """What all events share: `at`, the driver's clock in seconds since 1970, for people only."""
 
     at: float
@@ -83,7 +83,7 @@ class StepRetrying(_Event, frozen=True, array_like=True, tag=4):
     """Where the attempt's output ends in the run's log, in bytes."""
 
 
-class Usage(msgspec.Struct, frozen=True, array_like=True):
+class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an attempt used: processor seconds and the largest resident memory of its process in bytes."""
 
     cpu_s: float = 0.0

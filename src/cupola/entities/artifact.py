@@ -8,7 +8,7 @@ INLINE_BYTES = 4096
 """Values up to this size, in bytes, travel inside the event; larger ones are blobs."""
 
 
-class StoredFile(msgspec.Struct, frozen=True, array_like=True):
+class StoredFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One file of a stored value.
 
     Attributes:
@@ -24,7 +24,7 @@ class StoredFile(msgspec.Struct, frozen=True, array_like=True):
     kind: str = "f"
 
 
-class Manifest(msgspec.Struct, frozen=True, array_like=True):
+class Manifest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a value is stored. It names a registered materializer by id and never an import path.
 
     Attributes:
@@ -50,7 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     spec: bytes = b""
 
 
-class OutputRecord(msgspec.Struct, frozen=True, array_like=True):
+class OutputRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One value that a step produced: an output, or something it saved by name.
 
     Attributes:

@@ -69,7 +69,7 @@ STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
 }
 
 
-class Failure(msgspec.Struct, frozen=True, array_like=True):
+class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An exception as it is recorded: text only, so that readers need none of the user's classes.
 
     Attributes:
@@ -90,7 +90,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-class AttemptRecord(msgspec.Struct, frozen=True, array_like=True):
+class AttemptRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt of a step. `log` is its byte range in the run's log; `failure` is None when it went well."""
 
     number: int

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
+from cupola import values
+
 _INT64 = range(-(2**63), 2**63)
 
 
 def typed(encoded: bytes) -> tuple[str, float | int | None, str | None]:
     """Return type word, number and text of a metadata value; what is neither number nor text has only a type."""
-    from cupola import values
-
     value = values.decode(encoded)
     # bool first: it is an int to isinstance.
     if isinstance(value, bool):

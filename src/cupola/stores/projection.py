@@ -68,7 +68,7 @@ class RunDraft(msgspec.Struct):
     detail: RunDetail
 
 
-class StepDraft(msgspec.Struct):
+class StepDraft(msgspec.Struct, gc=False):
     """A step's row while a batch is applied. `status` is a plain word: a driver of databases is slow with others."""
 
     name: str

@@ -28,7 +28,7 @@ class RunDetail(msgspec.Struct, array_like=True):
     reason: str = ""
 
 
-class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True):
+class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """The encoded part of a step's row; fields as in `StepRecord`."""
 
     source: str = ""
@@ -46,7 +46,7 @@ class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True):
     made_at: float = 0.0
 
 
-class StepOutline(msgspec.Struct, array_like=True, frozen=True):
+class StepOutline(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What the store needs to know of a step of a snapshot; the rest of the fields is passed over."""
 
     name: str

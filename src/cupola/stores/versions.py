@@ -17,7 +17,7 @@ CHUNK = 500
 _LARGEST = 2**62
 
 
-class VersionDraft(msgspec.Struct, frozen=True):
+class VersionDraft(msgspec.Struct, frozen=True, gc=False):
     """A version that has no number yet."""
 
     step: int
@@ -36,7 +36,7 @@ class Given(msgspec.Struct, frozen=True):
         return f"{self.number}:{self.label}" if self.label else str(self.number)
 
 
-class _Artifact(msgspec.Struct):
+class _Artifact(msgspec.Struct, gc=False):
     key: int
     last: int
     is_new: bool
