@@ -1,0 +1,446 @@
+"""Parameters as people write them, made into what the annotation says: text, YAML, mappings, objects.
+
+`Text` is a scalar as it was written, `Fields` a mapping of them; lists are lists. A `str` parameter gets the text as
+written; nothing is guessed from how a text looks unless the annotation leaves it open (YAML 1.2 core meaning then).
+Conversions of single words are in `scalars.py`; building classes from fields is here.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePath
+from typing import Any, Union, cast
+
+import msgspec
+
+from cupola.compiler import scalars
+from cupola.compiler.annotations import NO_ANNOTATION, open_alias, type_text
+from cupola.compiler.assignable import is_instance
+from cupola.compiler.blueprint import Blueprint, blueprint
+from cupola.compiler.written import Fields, Text, plain
+from cupola.compiler.yaml_tree import parse_text
+from cupola.errors import ConfigError, CupolaError
+from cupola.suggest import nearest
+
+_UNIONS = (Union, types.UnionType)
+_WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired, typing.Final, typing.ClassVar)
+_ANYTHING = (Any, object, NO_ANNOTATION, msgspec.UNSET)
+_SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {
+    list: list, tuple: tuple, set: set, frozenset: frozenset, collections.deque: collections.deque,
+    collections.abc.Sequence: list, collections.abc.MutableSequence: list, collections.abc.Collection: list,
+    collections.abc.Iterable: list, collections.abc.Set: frozenset, collections.abc.MutableSet: set,
+}  # fmt: skip
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+class _Unfit(Exception):
+    """A value isn't what a type wants; `hint` says how to write one, `key` which part it was."""
+
+    def __init__(self, value: object, wanted: Any, hint: str = "", key: str = "", reason: str = "") -> None:
+        super().__init__()
+        self.value = value
+        self.wanted = wanted
+        self.hint = hint
+        self.key = key
+        self.reason = reason
+
+
+def convert(value: object, annotation: Any, *, where: str, root: Path | None = None, base: object = None) -> Any:
+    """Return a value as its annotation wants it.
+
+    Args:
+        value: An object; or a `Text`, `Fields` or list of them, as it was written.
+        annotation: The type, with its names resolved.
+        where: What the value is for, for the error: `parameter 'rate'`.
+        root: Source root, which paths that objects hold are relative to.
+        base: What holds below; the fields that `Fields` don't name are taken from it.
+
+    Raises:
+        ConfigError: It can't be made into one. The message names value, key and type and shows how to write one.
+    """
+    try:
+        return _Conversion(root).convert(value, annotation, base)
+    except _Unfit as unfit:
+        raise _error(unfit, where, value) from unfit.__cause__
+
+
+def _error(unfit: _Unfit, where: str, whole: object) -> ConfigError:
+    place = _place(unfit.value) or _place(whole)
+    name = where + (f", field {unfit.key!r}" if unfit.key else "")
+    what = unfit.reason or f"must be {type_text(unfit.wanted)}, not {_shown(unfit.value)}"
+    return ConfigError(f"{name} {what}", where=place, fix=unfit.hint)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Text):
+        return repr(value.text)
+    if isinstance(value, Fields):
+        return f"a mapping with {', '.join(repr(key.text) for key, _ in value.items) or 'nothing in it'}"
+    if isinstance(value, list) and any(isinstance(item, (Text, Fields)) for item in cast("list[Any]", value)):
+        return f"a list ({', '.join(map(_shown, cast('list[Any]', value)[:3]))}{', …' if len(value) > 3 else ''})"
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:79] + '…'} ({type_text(type(value))})"
+
+
+def _place(value: object) -> str:
+    if isinstance(value, (Text, Fields)):
+        return value.place
+    if isinstance(value, list) and value:
+        return _place(cast("list[Any]", value)[0])
+    return ""
+
+
+class _Conversion:
+    """One conversion; holds the source root."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+
+    def convert(self, value: Any, annotation: Any, base: Any = None) -> Any:
+        annotation = _bare(annotation)
+        origin = typing.get_origin(annotation)
+        if annotation in _ANYTHING:
+            return self._anything(value, base)
+        if origin in _UNIONS:
+            return self._union(value, typing.get_args(annotation), annotation, base)
+        if not isinstance(value, (Text, Fields)) and _holds(value, annotation):
+            return value
+        if origin is typing.Literal:
+            return _literal(value, typing.get_args(annotation), annotation)
+        if isinstance(annotation, typing.NewType):
+            return self.convert(value, annotation.__supertype__, base)
+        if isinstance(annotation, typing.TypeVar):
+            return self.convert(value, annotation.__bound__ or Any, base)
+        return self._class(value, annotation, origin or annotation, base)
+
+    def _class(self, value: Any, annotation: Any, cls: Any, base: Any) -> Any:
+        if not isinstance(cls, type):
+            return self._anything(value, base)
+        if cls in _SEQUENCES:
+            return self._sequence(value, annotation, cls)
+        if cls in _MAPPINGS:
+            return self._mapping(value, annotation, base)
+        plan = blueprint(cls)
+        if plan is not None:
+            return self._fields(value, plan, annotation, base)
+        text = value if isinstance(value, Text) else None
+        if text is None and isinstance(value, str) and not isinstance(value, enum.Enum) and _may_be_text(cls):
+            # In code a string stands for dates, paths and enums; a number must be a number.
+            text = Text(value, quoted=True)
+        if text is not None:
+            return self._scalar(text, cls, annotation, said=value)
+        raise _Unfit(value, annotation, _hint(cls))
+
+    def _scalar(self, text: Text, cls: type, annotation: Any, said: Any) -> Any:
+        if issubclass(cls, os.PathLike):
+            return self._path(text, cls)
+        if issubclass(cls, enum.Enum):
+            return _enum(text, cls, said)
+        reader = scalars.reader_for(cls)
+        if reader is None:
+            if cls is type(None):
+                raise _Unfit(said, annotation, "write null")
+            raise _Unfit(said, annotation, "it can't be written as text: let a step make it, or pass it in code")
+        try:
+            return reader.read(text.expanded())
+        except (ValueError, ArithmeticError, OverflowError) as error:
+            raise _Unfit(said, annotation, reader.hint) from (None if isinstance(said, Text) else error)
+
+    def _path(self, text: Text, cls: Any) -> Any:
+        """Read a path. `File` and `Folder` are relative to the source root; a `Path` is used as it is by the code."""
+        written = os.path.expanduser(text.expanded())
+        if not written:
+            raise _Unfit(text, cls, "write a path, such as data/flights.csv")
+        folder = text.folder
+        if not folder or os.path.isabs(written):
+            return cls(written)
+        path = os.path.normpath(os.path.join(folder, written))
+        if issubclass(cls, PurePath):
+            # Code opens it from the current folder, so what was written there may stay.
+            return cls(written if os.path.abspath(folder) == os.getcwd() else path)
+        if self.root is not None:
+            base = os.path.abspath(self.root)
+            if os.path.commonpath((os.path.abspath(path), base)) == base:
+                return cls(os.path.relpath(path, base))
+        return cls(path)
+
+    def _anything(self, value: Any, base: Any) -> Any:
+        if isinstance(value, Fields):
+            held = cast("dict[Any, Any]", base) if isinstance(base, dict) else {}
+            plan = blueprint(type(base)) if base is not None and not isinstance(base, dict) else None
+            if plan is not None:
+                return self._fields(value, plan, type(base), base)
+            made = {plain(key): self._anything(item, held.get(plain(key))) for key, item in value.items}
+            return {**held, **made}
+        if isinstance(value, Text):
+            tree = _parsed(value) if value.may_hold_structure() else value
+            return plain(tree) if isinstance(tree, Text) else self._anything(tree, base)
+        if isinstance(value, list) and any(isinstance(item, (Text, Fields, list)) for item in cast("list[Any]", value)):
+            return [self._anything(item, None) for item in cast("list[Any]", value)]
+        return value
+
+    def _union(self, value: Any, members: tuple[Any, ...], annotation: Any, base: Any) -> Any:
+        if not isinstance(value, (Text, Fields, list)):
+            for member in members:
+                if _holds(value, member):
+                    return value
+        if isinstance(value, Text):
+            return self._union_text(value, members, annotation, base)
+        fits: list[tuple[Any, Any]] = []
+        failures: list[_Unfit] = []
+        for member in members:
+            if isinstance(value, list) and not _written(value) and _holds(value, member):
+                return value
+            # A field may be overridden in what holds below, which then says the member that is meant.
+            own = base if base is not None and _holds(base, member) else None
+            if isinstance(value, Fields) and own is not None:
+                return self.convert(value, member, own)
+            try:
+                fits.append((member, self.convert(value, member)))
+            except _Unfit as unfit:
+                # What is structured can only have meant a member that is: its reason is the one to tell.
+                failures.insert(0 if _is_structure(_bare(member)) else len(failures), unfit)
+        structured = sum(_is_structure(_bare(member)) for member in members)
+        return _only(fits, failures[:1] if structured == 1 else failures, value, annotation)
+
+    def _union_text(self, value: Text, members: tuple[Any, ...], annotation: Any, base: Any) -> Any:
+        text = value.expanded()
+        bare = [_bare(member) for member in members]
+        if type(None) in bare and not value.quoted and scalars.is_null(text, empty=value.implicit_null):
+            return None
+        if str in bare:
+            meaning = scalars.core_meaning(text, empty=value.implicit_null) if not value.quoted else text
+            if type(meaning) in bare and not (isinstance(meaning, int) and scalars.has_leading_zero(text)):
+                return meaning
+            if float in bare and type(meaning) is int and int not in bare and not scalars.has_leading_zero(text):
+                return float(meaning)
+            if not (value.may_hold_structure() and any(_is_structure(member) for member in bare)):
+                return text
+        failures: list[_Unfit] = []
+        # Of what a text may mean the narrowest is tried first.
+        order = {bool: 0, int: 1, float: 2, complex: 3}
+        for member in sorted(
+            (m for m in bare if m is not type(None)), key=lambda m: order.get(m, 9 if m is str else 5)
+        ):
+            try:
+                return self.convert(value, member, base if _holds(base, member) else None)
+            except _Unfit as unfit:
+                failures.append(unfit)
+        if len(failures) == 1:
+            raise failures[0]
+        raise _Unfit(value, annotation, " or ".join(dict.fromkeys(f.hint for f in failures if f.hint)))
+
+    def _sequence(self, value: Any, annotation: Any, cls: Any) -> Any:
+        args = typing.get_args(annotation)
+        if isinstance(value, Text) and value.may_hold_structure():
+            value = _parsed(value)
+        if isinstance(value, (Text, Fields, str, bytes, Mapping)) or not isinstance(value, collections.abc.Iterable):
+            example = "[a, b]" if args[:1] == (str,) else "[1, 2]"
+            raise _Unfit(value, annotation, f"write a list, such as {example}" if _written(value) else "")
+        items = list(cast("Iterable[Any]", value))
+        if cls is tuple and args and args[-1] is not Ellipsis:
+            if len(items) != len(args):
+                raise _Unfit(value, annotation, f"it has {len(args)} items")
+            return tuple(self._part(item, arg, str(i)) for i, (item, arg) in enumerate(zip(items, args, strict=True)))
+        made = [self._part(item, args[0] if args else Any, str(i)) for i, item in enumerate(items)]
+        try:
+            return _SEQUENCES[cls](made)
+        except TypeError as error:
+            raise _Unfit(value, annotation, "its items must be hashable") from error
+
+    def _mapping(self, value: Any, annotation: Any, base: Any) -> Any:
+        if isinstance(value, Text) and value.may_hold_structure():
+            value = _parsed(value)
+        key_type, item_type = typing.get_args(annotation) or (Any, Any)
+        held = cast("dict[Any, Any]", base) if isinstance(base, Mapping) else {}
+        if isinstance(value, Fields):
+            made: dict[Any, Any] = {}
+            for key, item in value.items:
+                name = self._part(key, key_type, key.text)
+                made[name] = self._part(item, item_type, key.text, held.get(name))
+            return {**held, **made}
+        if not isinstance(value, Mapping):
+            raise _Unfit(value, annotation, "write a mapping, such as {a: 1}" if _written(value) else "")
+        items = cast("Mapping[Any, Any]", value).items()
+        return {self._part(k, key_type, str(k)): self._part(item, item_type, str(k)) for k, item in items}
+
+    def _fields(self, value: Any, plan: Blueprint, annotation: Any, base: Any) -> Any:
+        if isinstance(value, Text) and value.may_hold_structure():
+            value = _parsed(value)
+        if plan.positional and isinstance(value, (list, tuple)):
+            names = [name for name in plan.fields][: len(cast("list[Any]", value))]
+            value = dict(zip(names, cast("list[Any]", value), strict=False))
+        given = _entries(value)
+        if given is None:
+            example = next(iter(plan.fields), "field")
+            raise _Unfit(
+                value, annotation, f"write its fields as a mapping: {{{example}: …}}" if _written(value) else ""
+            )
+        held = plan.take(base) if base is not None and isinstance(value, Fields) and isinstance(base, plan.cls) else {}
+        made: dict[str, Any] = {}
+        for key, item, said in given:
+            name = plan.names.get(key)
+            if name is None:
+                raise _unknown(key, plan, said)
+            made[name] = self._field(item, plan.fields[name], key, held.get(name), plan)
+        return self._build(plan, {**held, **made}, value)
+
+    def _field(self, item: Any, annotation: Any, key: str, base: Any, plan: Blueprint) -> Any:
+        if plan.validates and _is_foreign(annotation):
+            return self._anything(item, base)
+        return self._part(item, annotation, key, base)
+
+    def _build(self, plan: Blueprint, fields: dict[str, Any], value: Any) -> Any:
+        missing = [name for name in plan.required if name not in fields]
+        if missing:
+            reason = f"has no value for {', '.join(map(repr, missing))} of {plan.name}"
+            raise _Unfit(value, plan.cls, "give it one", reason=reason)
+        try:
+            return plan.make(fields)
+        except CupolaError as error:
+            raise _Unfit(value, plan.cls, error.fix, reason=f"is refused: {error.what}") from error
+        except Exception as error:  # constructors and validators of the user's may raise anything
+            reason = f"is refused by {plan.name}: {_said_by(error)}"
+            raise _Unfit(value, plan.cls, reason=reason) from error
+
+    def _part(self, value: Any, annotation: Any, key: str, base: Any = None) -> Any:
+        try:
+            return self.convert(value, annotation, base)
+        except _Unfit as unfit:
+            unfit.key = f"{key}.{unfit.key}" if unfit.key else key
+            raise
+
+
+def _said_by(error: Exception) -> str:
+    """Return what a constructor says in one line; pydantic's own text has one for each field and more."""
+    details = getattr(error, "errors", None)
+    if callable(details) and type(error).__name__ == "ValidationError":
+        found = cast("list[dict[str, Any]]", details())
+        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found[:3])
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _bare(annotation: Any) -> Any:
+    annotation = open_alias(annotation)
+    while typing.get_origin(annotation) in _WRAPPERS:
+        annotation = open_alias(typing.get_args(annotation)[0])
+    return type(None) if annotation is None else annotation
+
+
+def _holds(value: object, annotation: Any) -> bool:
+    return not isinstance(value, (Text, Fields)) and not _written(value) and is_instance(value, annotation, every=True)
+
+
+def _written(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_written, cast("list[Any]", value)))
+    return isinstance(value, (Text, Fields))
+
+
+def _parsed(text: Text) -> Any:
+    """Return what a text of the command line is when read as YAML; the text itself when it can't be."""
+    try:
+        return parse_text(text.text, text.place, text.folder)
+    except ConfigError:
+        return text
+
+
+def _entries(value: Any) -> list[tuple[str, Any, Any]] | None:
+    if isinstance(value, Fields):
+        return [(key.text, item, key) for key, item in value.items]
+    if isinstance(value, Mapping):
+        return [(str(key), item, key) for key, item in cast("Mapping[Any, Any]", value).items()]
+    return None
+
+
+def _unknown(key: str, plan: Blueprint, said: Any) -> _Unfit:
+    guess = nearest(key, plan.names)
+    hint = f"did you mean {guess!r}?" if guess else f"its fields are: {', '.join(plan.names) or 'none'}"
+    return _Unfit(said, plan.cls, hint, reason=f"has no field {key!r} ({plan.name})")
+
+
+def _only(fits: list[tuple[Any, Any]], failures: list[_Unfit], value: Any, annotation: Any) -> Any:
+    if len(fits) == 1:
+        return fits[0][1]
+    if fits:
+        names = " and ".join(type_text(member) for member, _ in fits)
+        classes = [member for member, _ in fits if isinstance(member, type) and blueprint(member) is not None]
+        if len(classes) > 1:
+            raise _Unfit(
+                value, annotation, "pass an object in code", reason=f"fits {names} alike, so it isn't clear which"
+            )
+        return fits[0][1]
+    if len(failures) == 1:
+        raise failures[0]
+    raise _Unfit(value, annotation, " or ".join(dict.fromkeys(f.hint for f in failures if f.hint)))
+
+
+def _literal(value: Any, choices: tuple[Any, ...], annotation: Any) -> Any:
+    hint = f"it is one of: {', '.join(str(c.name) if isinstance(c, enum.Enum) else str(c) for c in choices)}"
+    if isinstance(value, Text):
+        text = value.expanded()
+        meaning = text if value.quoted else scalars.core_meaning(text)
+        for choice in choices:
+            if type(choice) is type(meaning) and choice == meaning:
+                return choice
+        for choice in choices:
+            written = choice.value if isinstance(choice, enum.Enum) else choice
+            if text in (str(written), getattr(choice, "name", None)):
+                return choice
+        guess = nearest(text, [str(choice) for choice in choices])
+        hint = f"did you mean {guess!r}? {hint}" if guess else hint
+    raise _Unfit(value, annotation, hint)
+
+
+def _enum(text: Text, cls: type[enum.Enum], said: Any) -> Any:
+    word = text.expanded()
+    for member in cls:
+        if word == str(member.value) and not isinstance(member.value, bool) or str(member.value) == word:
+            return member
+    if word in cls.__members__:
+        return cls.__members__[word]
+    folded = [member for name, member in cls.__members__.items() if name.casefold() == word.casefold()]
+    if len(folded) == 1:
+        return folded[0]
+    if issubclass(cls, enum.Flag) and "|" in word:
+        made = cls(0)
+        for part in word.split("|"):
+            made |= _enum(Text(part.strip(), quoted=True), cls, said)
+        return made
+    words = [str(member.value) for member in cls]
+    guess = nearest(word, [*words, *cls.__members__])
+    hint = f"it is one of: {', '.join(words)}"
+    raise _Unfit(said, cls, f"did you mean {guess!r}? {hint}" if guess else hint)
+
+
+def _may_be_text(cls: type) -> bool:
+    if issubclass(cls, (os.PathLike, enum.Enum)):
+        return True
+    reader = scalars.reader_for(cls)
+    return reader is not None and reader.from_code
+
+
+def _hint(cls: type) -> str:
+    reader = scalars.reader_for(cls)
+    return reader.hint if reader is not None and not reader.from_code else ""
+
+
+def _is_structure(annotation: Any) -> bool:
+    cls = typing.get_origin(annotation) or annotation
+    return cls in _SEQUENCES or cls in _MAPPINGS or (isinstance(cls, type) and blueprint(cls) is not None)
+
+
+def _is_foreign(annotation: Any) -> bool:
+    """Whether only the library that validates the class knows how to read a field of it."""
+    annotation = _bare(annotation)
+    cls = typing.get_origin(annotation) or annotation
+    if cls in _UNIONS or cls is typing.Literal:
+        return any(_is_foreign(member) for member in typing.get_args(annotation) if isinstance(member, type))
+    if not isinstance(cls, type) or cls in _SEQUENCES or cls in _MAPPINGS or issubclass(cls, (enum.Enum, os.PathLike)):
+        return False
+    return cls is not type(None) and scalars.reader_for(cls) is None and blueprint(cls) is None
