@@ -4,62 +4,53 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from cupola.authoring.requests import Request, compile_request, source_root
 from cupola.client.connect import connect
 from cupola.client.reading import RunReader
 from cupola.client.views import Run, StepRun
-from cupola.compiler.compile import Compiled, compile_pipeline
 from cupola.compiler.loading import importing
 from cupola.compiler.signature import read_signature
-from cupola.compiler.source import program_file, root_of, underlying
-from cupola.compiler.trace import PipelineDefinition, caller_place
+from cupola.compiler.source import program_file
+from cupola.compiler.trace import PipelineDefinition, caller_place, match
 from cupola.engine.launch import Audience, Launched, launch_run
 from cupola.engine.plan import Plan, plan_run
 from cupola.engine.reporter import Screen, Silent, make_reporter
 from cupola.engine.site import Site
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, RunAtImport, RunCancelled, RunFailed
-from cupola.files import set_source_root
 from cupola.middleware.attempt import Hook, Moment
 from cupola.settings import read_setting
 
 
-def compile_call(pipeline: PipelineDefinition, given: Mapping[str, Any]) -> Compiled:
-    """Compile a pipeline with the arguments of a call."""
-    return compile_pipeline(pipeline, given)
-
-
-def plan_pipeline(pipeline: PipelineDefinition, given: Mapping[str, Any]) -> Plan:
+def plan_request(request: Request) -> Plan:
     """Return what a run would do with each step, and why."""
-    return plan_run(compile_call(pipeline, given), open_site(pipeline))
+    return plan_run(compile_request(request), open_site(request.pipeline))
 
 
-def run_pipeline(
-    pipeline: PipelineDefinition, given: Mapping[str, Any], *, quiet: bool = False
-) -> tuple[Run, CupolaError | None]:
-    """Run a pipeline with the arguments of a call; return its record, and the error to raise when it failed.
+def run_request(request: Request, *, quiet: bool = False) -> tuple[Run, CupolaError | None]:
+    """Run a pipeline as asked; return its record, and the error to raise when it failed.
 
     The caller raises, so that as few of Cupola's frames as possible stand between people and their own.
 
     Args:
-        pipeline: The pipeline.
-        given: A value for each parameter that was passed.
+        request: What is asked.
         quiet: Whether nothing is shown while it runs.
 
     Raises:
         RunAtImport: The file that calls is only being imported.
     """
+    pipeline = request.pipeline
     if file := importing():
         raise RunAtImport(
             f"pipeline {pipeline.name!r} was started while {file} was only being imported",
             where=caller_place(),
             fix='put the call below: if __name__ == "__main__":',
         )
-    compiled = compile_call(pipeline, given)
+    compiled = compile_request(request)
     site = open_site(pipeline)
     launched = launch_run(compiled, site, _audience(), _facts(), Silent(Screen()) if quiet else make_reporter())
     run = Run(RunReader(connect(), launched.run))
@@ -77,14 +68,6 @@ def open_site(pipeline: PipelineDefinition) -> Site:
         blobs=connection.blobs,
         sync=read_setting("durability") == "power",
     )
-
-
-def source_root(pipeline: PipelineDefinition) -> Path:
-    """Return the source root of a pipeline's file; relative files and folders start there from now on."""
-    code = getattr(underlying(pipeline.described), "__code__", None)
-    root = root_of(code.co_filename if code is not None else None)
-    set_source_root(root)
-    return root
 
 
 def _audience() -> Audience:
@@ -127,12 +110,10 @@ def _error_of(run: Run, launched: Launched) -> CupolaError | None:
 
 
 def given_arguments(pipeline: PipelineDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was passed, by parameter name; defaults are left out.
+    """Return what a call passed, by parameter name; what it left out may come from files, the environment or defaults.
 
     Raises:
         CompileError: An argument is unknown or given twice.
     """
-    from cupola.compiler.trace import bind
-
     parameters = read_signature(pipeline.described).parameters
-    return bind(pipeline.name, parameters, args, kwargs, caller_place())
+    return match(pipeline.name, parameters, args, kwargs, caller_place())

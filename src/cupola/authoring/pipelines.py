@@ -18,6 +18,7 @@ from cupola.errors import CompileError
 from cupola.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from cupola.authoring.requests import Request
     from cupola.client.views import Run
     from cupola.engine.plan import Plan
 
@@ -54,9 +55,9 @@ class Pipeline(Generic[P, R_co]):
             # Typed as a run, since that is what it is everywhere else; `inline` is the same, typed for checkers.
             part: Any = self.inline(*args, **kwargs)
             return part
-        from cupola.authoring.calls import run_pipeline
+        from cupola.authoring.calls import run_request
 
-        run, error = run_pipeline(self.definition, self._given(args, kwargs))
+        run, error = run_request(self._request(args, kwargs))
         if error is not None:
             raise error
         return run
@@ -98,15 +99,15 @@ class Pipeline(Generic[P, R_co]):
 
     def compile(self, *args: P.args, **kwargs: P.kwargs) -> Snapshot:
         """Return the snapshot for these parameters; nothing runs and nothing is stored."""
-        from cupola.authoring.calls import compile_call
+        from cupola.authoring.requests import compile_request
 
-        return compile_call(self.definition, self._given(args, kwargs)).snapshot
+        return compile_request(self._request(args, kwargs)).snapshot
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """Return what a run with these parameters would do with each step, and why; nothing runs."""
-        from cupola.authoring.calls import plan_pipeline
+        from cupola.authoring.calls import plan_request
 
-        return plan_pipeline(self.definition, self._given(args, kwargs))
+        return plan_request(self._request(args, kwargs))
 
     def draw(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the graph as text."""
@@ -114,10 +115,11 @@ class Pipeline(Generic[P, R_co]):
 
         return draw_snapshot(self.compile(*args, **kwargs))
 
-    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
         from cupola.authoring.calls import given_arguments
+        from cupola.authoring.requests import Request
 
-        return given_arguments(self.definition, args, kwargs)
+        return Request(pipeline=self.definition, arguments=given_arguments(self.definition, args, kwargs))
 
     def __reduce__(self) -> str:
         # By name, as functions are: a child process finds the pipeline where its module defines it.

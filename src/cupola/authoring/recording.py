@@ -197,7 +197,8 @@ def register_artifact(uri: str | os.PathLike[str], name: str, **options: Any) ->
 
 
 def _save_outside(value: Any, config: ArtifactConfig) -> None:
-    from cupola.authoring.calls import run_pipeline
+    from cupola.authoring.calls import run_request
+    from cupola.authoring.requests import Request
 
     def give() -> Any:
         return value
@@ -211,7 +212,7 @@ def _save_outside(value: Any, config: ArtifactConfig) -> None:
         add_call(trace, step, (), {})
 
     pipeline = PipelineDefinition(function=wire, name="save_artifact", knobs=PipelineKnobs())
-    _run, error = run_pipeline(pipeline, {}, quiet=True)
+    _run, error = run_request(Request(pipeline=pipeline), quiet=True)
     if error is not None:
         raise error
 

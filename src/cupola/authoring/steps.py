@@ -13,9 +13,8 @@ import msgspec
 
 from cupola.authoring.arguments import StepArguments, read_knobs
 from cupola.compiler.annotations import label_of, place_of
-from cupola.compiler.signature import read_signature
 from cupola.compiler.source import adopt
-from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, bind, caller_place, current_trace
+from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, caller_place, current_trace
 from cupola.entities.options import PipelineKnobs, StepKnobs, merge_knobs
 from cupola.errors import CompileError
 
@@ -99,17 +98,16 @@ class Step(Generic[P, R_co]):
         Raises:
             RunFailed: The step failed.
         """
-        from cupola.authoring.calls import run_pipeline
+        from cupola.authoring.calls import given_arguments, run_request
+        from cupola.authoring.requests import Request
 
-        parameters = read_signature(self.definition.function).parameters
-        given = bind(self.name, parameters, args, kwargs, caller_place())
         alone = PipelineDefinition(
             function=lambda **values: add_call(_open_trace(), self.definition, (), values),
             subject=self.definition.function,
             name=self.name,
             knobs=PipelineKnobs(),
         )
-        run, error = run_pipeline(alone, given)
+        run, error = run_request(Request(pipeline=alone, arguments=given_arguments(alone, args, kwargs)))
         if error is not None:
             raise error
         return run

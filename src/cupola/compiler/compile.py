@@ -15,14 +15,15 @@ from msgspec import UNSET
 
 from cupola import values
 from cupola.compiler import check
+from cupola.compiler.config import ParamLayer, resolve_params
 from cupola.compiler.options import KnobLayer
 from cupola.compiler.signature import Signature, read_signature
 from cupola.compiler.source import source_name
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
 from cupola.compiler.trace import Output, PipelineDefinition, Trace, tracing, wire
 from cupola.entities.options import HOOKS, PipelineKnobs, merge_knobs
-from cupola.errors import CompileError
-from cupola.snapshot import RunOutput, Snapshot, encode_snapshot, snapshot_id
+from cupola.errors import CompileError, ConfigError
+from cupola.snapshot import Literal, RunOutput, Snapshot, encode_snapshot, snapshot_id
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,8 @@ def compile_pipeline(
     *,
     origins: Mapping[str, str] | None = None,
     layers: Sequence[KnobLayer] = (),
+    step_params: Sequence[Mapping[str, ParamLayer]] = (),
+    no_cache: bool = False,
 ) -> Compiled:
     """Run a pipeline function once with stand-ins for values and return its snapshot.
 
@@ -62,6 +65,8 @@ def compile_pipeline(
         params: A value for each parameter of the function, converted to its annotation.
         origins: Where each parameter was set, by dotted path.
         layers: Configuration above the decorators, lowest first.
+        step_params: What configuration says of single steps' literal inputs, by invocation name, lowest first.
+        no_cache: Whether no earlier result may be used.
 
     Raises:
         CompileError: Wiring, types or names are wrong.
@@ -78,9 +83,11 @@ def compile_pipeline(
     encoded = {name: values.encode(value, path=name) for name, value in params.items()}
     with tracing(pipeline) as trace:
         returned = pipeline.function(**{name: _private(value) for name, value in params.items()})
-    check.check_graph(trace.nodes)
     _refuse_unknown_steps(trace, layers)
-    compiler = StepCompiler(pipeline.name, layers)
+    for said in step_params:
+        override_literals(trace, said)
+    check.check_graph(trace.nodes)
+    compiler = StepCompiler(pipeline.name, layers, no_cache=no_cache)
     compiled = [compiler.compile(node) for node in trace.nodes]
     snapshot = Snapshot(
         pipeline=pipeline.name,
@@ -120,6 +127,34 @@ def _refuse_unknown_steps(trace: Trace, layers: Sequence[KnobLayer]) -> None:
         for name in layer.steps:
             if name not in names:
                 raise check.unknown_step(name, names, layer.origin)
+
+
+def override_literals(trace: Trace, said: Mapping[str, ParamLayer]) -> None:
+    """Replace literal inputs of single steps by what configuration says of them, in place.
+
+    Raises:
+        ConfigError: An input is unknown, gets an output, or its value isn't what its type wants.
+    """
+    for node in trace.nodes:
+        layer = said.get(node.name)
+        if layer is None:
+            continue
+        wired = [name for name in layer.values if not isinstance(node.inputs.get(name, None), Literal | None)]
+        if wired:
+            raise ConfigError(
+                f"steps.{node.name}.params.{wired[0]} can't be set: that input is the output of another step",
+                where=layer.origin,
+                fix="set a parameter of the step that makes it",
+            )
+        parameters = [
+            msgspec.structs.replace(parameter, has_default=True, default=node.arguments[parameter.name])
+            for parameter in node.signature.parameters
+            if isinstance(node.inputs[parameter.name], Literal)
+        ]
+        values_now, _origins = resolve_params(parameters, [layer], pipeline=f"step {node.name}")
+        for name in layer.values:
+            node.arguments[name] = values_now[name]
+            node.inputs[name] = wire(trace, values_now[name], f"{node.name}.{name}", node.place)
 
 
 def _returned(pipeline: PipelineDefinition, trace: Trace, returned: Any) -> tuple[RunOutput, ...]:

@@ -65,12 +65,13 @@ class StepCompiler:
         options: All step options, by place in the snapshot.
     """
 
-    def __init__(self, pipeline: str, layers: Sequence[KnobLayer]) -> None:
+    def __init__(self, pipeline: str, layers: Sequence[KnobLayer], *, no_cache: bool = False) -> None:
         self.parts: dict[CodePart, int] = {}
         self.places: list[str] = []
         self.options: list[StepOptions] = []
         self._pipeline = pipeline
         self._layers = layers
+        self._no_cache = no_cache
         self._named = {name for layer in layers for name in layer.steps}
         self._option_places: dict[bytes, int] = {}
         self._shared: dict[tuple[int, ...], _Shared] = {}
@@ -105,6 +106,8 @@ class StepCompiler:
         knobs = step_knobs(node, self._layers)
         literals = {name: source.value for name, source in node.inputs.items() if isinstance(source, Literal)}
         options = plain_options(knobs, node, literals)
+        if self._no_cache:
+            options = msgspec.structs.replace(options, cache_read=False)
         function = node.definition.function
         tree = code_parts(function)
         cached = (options.cache_read or options.cache_write) and options.cache_code

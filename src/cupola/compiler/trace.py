@@ -287,6 +287,30 @@ def bind(
     Raises:
         CompileError: An argument is missing, unknown or given twice.
     """
+    given = match(name, parameters, args, kwargs, place)
+    bound: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.name in given:
+            bound[parameter.name] = given[parameter.name]
+        elif parameter.has_default:
+            bound[parameter.name] = parameter.default
+        else:
+            raise CompileError(
+                f"{name}() needs a value for {parameter.name!r}",
+                where=place,
+                fix=f"pass {parameter.name}=… or give the parameter a default",
+            )
+    return bound
+
+
+def match(
+    name: str, parameters: Sequence[Parameter], args: Sequence[Any], kwargs: Mapping[str, Any], place: str
+) -> dict[str, Any]:
+    """Match arguments to parameters by place and name; what was not passed is left out.
+
+    Raises:
+        CompileError: An argument is unknown or given twice.
+    """
     positional = [parameter.name for parameter in parameters if not parameter.keyword_only]
     if len(args) > len(positional):
         raise CompileError(
@@ -307,19 +331,7 @@ def bind(
                 fix=f"did you mean {guess!r}?" if guess else f"its parameters are: {', '.join(sorted(known)) or 'none'}",
             )
         given[key] = value
-    bound: dict[str, Any] = {}
-    for parameter in parameters:
-        if parameter.name in given:
-            bound[parameter.name] = given[parameter.name]
-        elif parameter.has_default:
-            bound[parameter.name] = parameter.default
-        else:
-            raise CompileError(
-                f"{name}() needs a value for {parameter.name!r}",
-                where=place,
-                fix=f"pass {parameter.name}=… or give the parameter a default",
-            )
-    return bound
+    return given
 
 
 def wire(trace: Trace, value: Any, path: str, place: str) -> Source:
