@@ -223,6 +223,5 @@ class Progress(Generic[T]):
 
 
 def progress(items: Iterable[T] | int, description: str = "") -> Progress[T]:
-    """Count how far a step is while iterating over its items, or over so many steps.
-    """
+    """Count how far a step is while iterating over its items, or over so many steps."""
     return Progress(items, description)

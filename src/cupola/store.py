@@ -221,5 +221,3 @@ class Store(Protocol):
     def close(self) -> None:
         """Give back what the store holds open."""
         ...
-
-

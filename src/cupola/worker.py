@@ -312,5 +312,3 @@ def _cpu_s() -> float:
 def _usage(cpu_before: float) -> Usage:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Usage(_cpu_s() - cpu_before, peak if sys.platform == "darwin" else peak * 1024)
-
-

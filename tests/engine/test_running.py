@@ -179,7 +179,13 @@ def test_hooks_fire_once_and_get_the_record(home: Path) -> None:
     def note(word: str):
         return lambda record: seen.append((word, str(record.status)))
 
-    @step(cache=False, retry=Retry(attempts=2, delay=0.001), on_start=note("s-start"), on_failure=note("s-fail"), on_end=note("s-end"))
+    @step(
+        cache=False,
+        retry=Retry(attempts=2, delay=0.001),
+        on_start=note("s-start"),
+        on_failure=note("s-fail"),
+        on_end=note("s-end"),
+    )
     def bad() -> int:
         raise OSError("no")
 
@@ -485,7 +491,12 @@ def test_pipelines_nest_and_prefix_their_steps(home: Path) -> None:
     run = outer()
     assert list(run.steps) == ["one", "prepare/add", "prepare_2/add", "add"]
     assert run.output.load() == 3 + 5
-    assert statuses(outer()) == {"one": "cached", "prepare/add": "completed", "prepare_2/add": "completed", "add": "cached"}
+    assert statuses(outer()) == {
+        "one": "cached",
+        "prepare/add": "completed",
+        "prepare_2/add": "completed",
+        "add": "cached",
+    }
 
 
 @pytest.mark.feature("CORE-02")

@@ -65,7 +65,6 @@ class PipelineArguments(TypedDict, total=False):
     raise_on_failure: bool
 
 
-
 def read_knobs(cls: type[Any], arguments: Mapping[str, Any], where: str) -> Any:
     """Return the knobs that keyword arguments say.
 

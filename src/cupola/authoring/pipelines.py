@@ -156,10 +156,10 @@ def pipeline(fn: Callable[..., Any] | None = None, **options: Unpack[PipelineArg
     if isinstance(fn, Pipeline):
         raise CompileError(f"{fn!r} is marked @pipeline twice", where=caller_place(), fix="use .with_options(…)")
     if not callable(fn):
-        raise CompileError(f"@pipeline was given {fn!r}, which is no function", where=caller_place(), fix="write @pipeline above a def")
+        raise CompileError(
+            f"@pipeline was given {fn!r}, which is no function", where=caller_place(), fix="write @pipeline above a def"
+        )
     refuse_shadowing(fn, "pipeline", pipeline)
     adopt(fn)
     knobs: PipelineKnobs = read_knobs(PipelineKnobs, options, f"@pipeline at {place_of(fn)}")
-    return Pipeline(
-        PipelineDefinition(function=fn, name=options.get("name") or own_name(fn, "pipeline"), knobs=knobs)
-    )
+    return Pipeline(PipelineDefinition(function=fn, name=options.get("name") or own_name(fn, "pipeline"), knobs=knobs))

@@ -69,7 +69,9 @@ def log_metrics(metrics: Mapping[str, float], *, step: float | None = None) -> N
         try:
             number = float(value)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"metric {name!r} is {value!r}, which is no number", fix="use log_metadata for it") from error
+            raise ConfigError(
+                f"metric {name!r} is {value!r}, which is no number", fix="use log_metadata for it"
+            ) from error
         place = float(step) if step is not None else float(sum(point[0] == name for point in recorded.metrics))
         recorded.metrics.append((name, place, number))
         recorded.metadata[name] = values.encode(number)
@@ -239,4 +241,6 @@ def _update(target: Any, **changes: Any) -> None:
 def _check_tags(tags: Sequence[str]) -> None:
     for tag in tags:
         if not isinstance(tag, str) or not tag.strip() or not tag.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance] — users pass anything
-            raise ConfigError(f"tag {tag!r} is no printable text", fix="pass tags as separate texts: add_tags('a', 'b')")
+            raise ConfigError(
+                f"tag {tag!r} is no printable text", fix="pass tags as separate texts: add_tags('a', 'b')"
+            )

@@ -163,7 +163,9 @@ def step(fn: Callable[..., Any] | None = None, **options: Unpack[StepArguments])
     if isinstance(fn, Step):
         raise CompileError(f"{fn!r} is marked @step twice", where=caller_place(), fix="use .with_options(…)")
     if not callable(fn):
-        raise CompileError(f"@step was given {fn!r}, which is no function", where=caller_place(), fix="write @step above a def")
+        raise CompileError(
+            f"@step was given {fn!r}, which is no function", where=caller_place(), fix="write @step above a def"
+        )
     refuse_shadowing(fn, "step", step)
     adopt(fn)
     knobs: StepKnobs = read_knobs(StepKnobs, options, f"@step at {place_of(fn)}")

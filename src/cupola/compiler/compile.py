@@ -163,14 +163,18 @@ def _returned(pipeline: PipelineDefinition, trace: Trace, returned: Any) -> tupl
         return ()
     place = source_name(pipeline.described)
     declared = read_signature(pipeline.described)
-    items: list[Any] = list(returned) if isinstance(returned, tuple) and (declared.multiple or _loose(declared)) else [returned]
+    items: list[Any] = (
+        list(returned) if isinstance(returned, tuple) and (declared.multiple or _loose(declared)) else [returned]
+    )
     if declared.multiple and len(items) != len(declared.outputs):
         raise CompileError(
             f"pipeline {pipeline.name!r} returns {len(items)} values but its annotation declares {len(declared.outputs)}",
             where=place,
             fix="return as many values as the annotation has",
         )
-    names = _names_of(items, [output.name for output in declared.outputs] if len(items) == len(declared.outputs) else [])
+    names = _names_of(
+        items, [output.name for output in declared.outputs] if len(items) == len(declared.outputs) else []
+    )
     return tuple(
         RunOutput(name, wire(trace, item, f"{pipeline.name} returns {name}", place))
         for name, item in zip(names, items, strict=True)

@@ -83,7 +83,9 @@ def plain_options(knobs: StepKnobs, node: Node, literals: Mapping[str, bytes]) -
     for name in cache.ignore:
         if name not in known:
             raise ConfigError(
-                f"CachePolicy(ignore=…) names {name!r}, which is no input", where=where, fix=f"its inputs: {sorted(known)}"
+                f"CachePolicy(ignore=…) names {name!r}, which is no input",
+                where=where,
+                fix=f"its inputs: {sorted(known)}",
             )
     return StepOptions(
         cache_read=cache.read,
@@ -136,7 +138,9 @@ def duration_s(value: object, name: str, where: str) -> float | None:
         except (ValueError, KeyError):
             seconds = None
     if seconds is None or not seconds > 0:
-        raise ConfigError(f"{name}={value!r} is no duration", where=where, fix="write seconds, or a text such as '90s', '10m', '2h'")
+        raise ConfigError(
+            f"{name}={value!r} is no duration", where=where, fix="write seconds, or a text such as '90s', '10m', '2h'"
+        )
     return seconds
 
 
@@ -147,7 +151,11 @@ def _cache(said: object, where: str) -> CachePolicy:
         return CachePolicy(read=False, write=False)
     if isinstance(said, CachePolicy):
         return said
-    raise ConfigError(f"cache={said!r} is neither a bool nor a CachePolicy", where=where, fix="write cache=True, False or CachePolicy(…)")
+    raise ConfigError(
+        f"cache={said!r} is neither a bool nor a CachePolicy",
+        where=where,
+        fix="write cache=True, False or CachePolicy(…)",
+    )
 
 
 def _retry(said: object, where: str) -> Retry:
@@ -157,7 +165,11 @@ def _retry(said: object, where: str) -> Retry:
         return said
     if isinstance(said, int) and not isinstance(said, bool):
         return Retry(attempts=said)
-    raise ConfigError(f"retry={said!r} is neither a number of attempts nor a Retry", where=where, fix="write retry=3 or retry=Retry(attempts=3, delay=1.0)")
+    raise ConfigError(
+        f"retry={said!r} is neither a number of attempts nor a Retry",
+        where=where,
+        fix="write retry=3 or retry=Retry(attempts=3, delay=1.0)",
+    )
 
 
 def _key_value(cache: CachePolicy, literals: Mapping[str, bytes], where: str) -> bytes | None:
@@ -166,17 +178,27 @@ def _key_value(cache: CachePolicy, literals: Mapping[str, bytes], where: str) ->
     try:
         return values.encode(cache.key({name: values.decode(data) for name, data in literals.items()}), path="key")
     except Exception as error:  # the user's own function may raise anything; say whose it is
-        raise ConfigError(f"CachePolicy(key=…) failed with {type(error).__name__}: {error}", where=where, fix="it gets the step's literal inputs as a dict and returns plain data") from error
+        raise ConfigError(
+            f"CachePolicy(key=…) failed with {type(error).__name__}: {error}",
+            where=where,
+            fix="it gets the step's literal inputs as a dict and returns plain data",
+        ) from error
 
 
 def _texts(said: object, name: str, where: str) -> dict[str, str]:
     if said is UNSET:
         return {}
     if not isinstance(said, Mapping):
-        raise ConfigError(f"{name}={said!r} must map names to texts", where=where, fix=f"write {name}={{'NAME': 'text'}}")
+        raise ConfigError(
+            f"{name}={said!r} must map names to texts", where=where, fix=f"write {name}={{'NAME': 'text'}}"
+        )
     for key, value in said.items():
         if not isinstance(key, str) or not isinstance(value, str) or "=" in key or "\0" in key + value or not key:
-            raise ConfigError(f"{name}[{key!r}]={value!r} is no environment variable", where=where, fix="names and values must be texts; numbers as texts")
+            raise ConfigError(
+                f"{name}[{key!r}]={value!r} is no environment variable",
+                where=where,
+                fix="names and values must be texts; numbers as texts",
+            )
     return dict(sorted(said.items()))
 
 
@@ -211,5 +233,7 @@ def _hook(knobs: StepKnobs, name: str, where: str) -> Any:
     if hook is UNSET or hook is None:
         return None
     if not callable(hook):
-        raise ConfigError(f"{name}={hook!r} can't be called", where=where, fix="pass a function of one argument, the StepRun")
+        raise ConfigError(
+            f"{name}={hook!r} can't be called", where=where, fix="pass a function of one argument, the StepRun"
+        )
     return hook

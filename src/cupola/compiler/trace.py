@@ -328,7 +328,9 @@ def match(
             raise CompileError(
                 f"{name}() has no parameter {key!r}",
                 where=place,
-                fix=f"did you mean {guess!r}?" if guess else f"its parameters are: {', '.join(sorted(known)) or 'none'}",
+                fix=f"did you mean {guess!r}?"
+                if guess
+                else f"its parameters are: {', '.join(sorted(known)) or 'none'}",
             )
         given[key] = value
     return given

@@ -7,13 +7,11 @@ Each event is in the journal before anything depends on it. One thread, the call
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
-from cupola.artifacts.blobs import Blobs
 from cupola.compiler.compile import Compiled
 from cupola.context import PipelineInfo, RunInfo
 from cupola.engine.cache import CacheLookup, Inputs, read_inputs
@@ -347,5 +345,3 @@ def count_consumers(snapshot: Snapshot) -> dict[tuple[int, str], int]:
             for key in read_outputs(source):
                 counts[key] = counts.get(key, 0) + 1
     return counts
-
-

@@ -289,7 +289,9 @@ def compare_options(now: Side, before: Side) -> list[Cause]:
             if name == "cache_key":
                 was, is_now = (values.decode(data) if data is not None else None for data in (was, is_now))
             causes.append(
-                Cause(kind="option", name=name.removeprefix("cache_"), old=repr(was), new=repr(is_now), step=now.spec.name)
+                Cause(
+                    kind="option", name=name.removeprefix("cache_"), old=repr(was), new=repr(is_now), step=now.spec.name
+                )
             )
     for name in dict.fromkeys((*new.env, *old.env)):
         if new.env.get(name) != old.env.get(name):

@@ -202,5 +202,3 @@ def _seal(run: str, recorder: Recorder, journal: JournalWriter, site: Site) -> N
     journal.close()
     with suppress(OSError):
         archive(site.home, run)
-
-

@@ -141,7 +141,9 @@ class CachePolicy(msgspec.Struct, frozen=True):
         for name in ("ignore", "files", "env"):
             given = getattr(self, name)
             if isinstance(given, str):
-                raise ConfigError(f"CachePolicy({name}={given!r}) must be a list of names", fix=f"write {name}=[{given!r}]")
+                raise ConfigError(
+                    f"CachePolicy({name}={given!r}) must be a list of names", fix=f"write {name}=[{given!r}]"
+                )
             msgspec.structs.force_setattr(self, name, tuple(str(item) for item in given))
         if not 0 <= self.verify <= 1:
             raise ConfigError(f"CachePolicy(verify={self.verify!r}) must be between 0 and 1: it is a share of the hits")
@@ -197,7 +199,7 @@ class StepKnobs(msgspec.Struct, frozen=True, kw_only=True):
     name: str | UnsetType = UNSET
     cache: bool | CachePolicy | UnsetType = UNSET
     retry: int | Retry | UnsetType = UNSET
-    timeout: float | str | datetime.timedelta | None | UnsetType = UNSET
+    timeout: float | str | datetime.timedelta | UnsetType | None = UNSET
     resources: Resources | UnsetType = UNSET
     env: Environment | UnsetType = UNSET
     requirements: Requirements | UnsetType = UNSET
@@ -249,9 +251,7 @@ Knobs = TypeVar("Knobs", StepKnobs, PipelineKnobs)
 
 def merge_knobs(lower: Knobs, higher: Knobs) -> Knobs:
     """Return the knobs of both; what `higher` says wins, and environment variables are added up by name."""
-    changes = {
-        name: value for name in higher.__struct_fields__ if (value := getattr(higher, name)) is not UNSET
-    }
+    changes = {name: value for name in higher.__struct_fields__ if (value := getattr(higher, name)) is not UNSET}
     for name in ("env", "secrets", "settings"):
         below = getattr(lower, name)
         if name in changes and below is not UNSET:

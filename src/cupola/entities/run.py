@@ -59,7 +59,14 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 }
 
 _STEP_ENDS = frozenset(
-    {StepStatus.COMPLETED, StepStatus.CACHED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.LOST}
+    {
+        StepStatus.COMPLETED,
+        StepStatus.CACHED,
+        StepStatus.SKIPPED,
+        StepStatus.FAILED,
+        StepStatus.CANCELLED,
+        StepStatus.LOST,
+    }
 )
 STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
     StepStatus.PENDING: frozenset({StepStatus.RUNNING, StepStatus.CACHED, StepStatus.SKIPPED, StepStatus.FAILED}),
