@@ -1,4 +1,4 @@
-"""How an object of a class with fields is made from a mapping: dataclass, attrs, msgspec, pydantic, NamedTuple, TypedDict.
+"""How objects of classes with fields are made of mappings: dataclass, attrs, msgspec, pydantic, NamedTuple, TypedDict.
 
 Unlike loading a stored value, this is an ordinary construction: defaults, `__post_init__` and validators run.
 """
@@ -58,6 +58,15 @@ def blueprint(cls: type) -> Blueprint | None:
             return _namedtuple(cls)
         case _:
             return None
+
+
+def refusal(error: Exception) -> str:
+    """Return what a constructor says in one line; pydantic's own text has one for each field and more."""
+    details = getattr(error, "errors", None)
+    if callable(details) and type(error).__name__ == "ValidationError":
+        found: list[dict[str, Any]] = details()
+        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found[:3])
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _plan(cls: Any, attributes: dict[str, str], required: list[str], **more: Any) -> Blueprint:

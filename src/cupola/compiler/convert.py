@@ -14,15 +14,16 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Any, Union, cast
+from typing import Any, TypeGuard, Union, cast
 
 import msgspec
 
 from cupola.compiler import scalars
 from cupola.compiler.annotations import NO_ANNOTATION, open_alias, type_text
 from cupola.compiler.assignable import is_instance
-from cupola.compiler.blueprint import Blueprint, blueprint
-from cupola.compiler.written import Fields, Text, plain
+from cupola.compiler.blueprint import Blueprint, blueprint, refusal
+from cupola.compiler.choices import NoChoice, choose_literal, choose_member
+from cupola.compiler.written import Fields, Text, is_dict, is_list, is_mapping, is_written, plain
 from cupola.compiler.yaml_tree import parse_text
 from cupola.errors import ConfigError, CupolaError
 from cupola.suggest import nearest
@@ -35,6 +36,8 @@ _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {
     collections.abc.Sequence: list, collections.abc.MutableSequence: list, collections.abc.Collection: list,
     collections.abc.Iterable: list, collections.abc.Set: frozenset, collections.abc.MutableSet: set,
 }  # fmt: skip
+# A type checker takes a protocol for its data, which it has none of.
+_PATH: Any = os.PathLike
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
@@ -81,8 +84,8 @@ def _shown(value: object) -> str:
         return repr(value.text)
     if isinstance(value, Fields):
         return f"a mapping with {', '.join(repr(key.text) for key, _ in value.items) or 'nothing in it'}"
-    if isinstance(value, list) and any(isinstance(item, (Text, Fields)) for item in cast("list[Any]", value)):
-        return f"a list ({', '.join(map(_shown, cast('list[Any]', value)[:3]))}{', …' if len(value) > 3 else ''})"
+    if is_list(value) and is_written(value):
+        return f"a list ({', '.join(map(_shown, value[:3]))}{', …' if len(value) > 3 else ''})"
     text = repr(value)
     return f"{text if len(text) <= 80 else text[:79] + '…'} ({type_text(type(value))})"
 
@@ -90,8 +93,8 @@ def _shown(value: object) -> str:
 def _place(value: object) -> str:
     if isinstance(value, (Text, Fields)):
         return value.place
-    if isinstance(value, list) and value:
-        return _place(cast("list[Any]", value)[0])
+    if is_list(value) and value:
+        return _place(value[0])
     return ""
 
 
@@ -111,7 +114,7 @@ class _Conversion:
         if not isinstance(value, (Text, Fields)) and _holds(value, annotation):
             return value
         if origin is typing.Literal:
-            return _literal(value, typing.get_args(annotation), annotation)
+            return self._choice(value, annotation, lambda: choose_literal(value, typing.get_args(annotation)))
         if isinstance(annotation, typing.NewType):
             return self.convert(value, annotation.__supertype__, base)
         if isinstance(annotation, typing.TypeVar):
@@ -136,11 +139,11 @@ class _Conversion:
             return self._scalar(text, cls, annotation, said=value)
         raise _Unfit(value, annotation, _hint(cls))
 
-    def _scalar(self, text: Text, cls: type, annotation: Any, said: Any) -> Any:
-        if issubclass(cls, os.PathLike):
+    def _scalar(self, text: Text, cls: Any, annotation: Any, said: Any) -> Any:
+        if issubclass(cls, _PATH):
             return self._path(text, cls)
         if issubclass(cls, enum.Enum):
-            return _enum(text, cls, said)
+            return self._choice(said, annotation, lambda: choose_member(text.expanded(), cls))
         reader = scalars.reader_for(cls)
         if reader is None:
             if cls is type(None):
@@ -150,6 +153,12 @@ class _Conversion:
             return reader.read(text.expanded())
         except (ValueError, ArithmeticError, OverflowError) as error:
             raise _Unfit(said, annotation, reader.hint) from (None if isinstance(said, Text) else error)
+
+    def _choice(self, said: Any, annotation: Any, choose: Callable[[], Any]) -> Any:
+        try:
+            return choose()
+        except NoChoice as error:
+            raise _Unfit(said, annotation, error.hint) from None
 
     def _path(self, text: Text, cls: Any) -> Any:
         """Read a path. `File` and `Folder` are relative to the source root; a `Path` is used as it is by the code."""
@@ -171,31 +180,28 @@ class _Conversion:
 
     def _anything(self, value: Any, base: Any) -> Any:
         if isinstance(value, Fields):
-            held = cast("dict[Any, Any]", base) if isinstance(base, dict) else {}
-            plan = blueprint(type(base)) if base is not None and not isinstance(base, dict) else None
+            cls = cast(Any, type(base))
+            plan = blueprint(cls)
             if plan is not None:
-                return self._fields(value, plan, type(base), base)
+                return self._fields(value, plan, cls, base)
+            held: dict[Any, Any] = base if is_dict(base) else {}
             made = {plain(key): self._anything(item, held.get(plain(key))) for key, item in value.items}
             return {**held, **made}
         if isinstance(value, Text):
             tree = _parsed(value) if value.may_hold_structure() else value
             return plain(tree) if isinstance(tree, Text) else self._anything(tree, base)
-        if isinstance(value, list) and any(isinstance(item, (Text, Fields, list)) for item in cast("list[Any]", value)):
-            return [self._anything(item, None) for item in cast("list[Any]", value)]
+        if is_list(value) and is_written(value):
+            return [self._anything(item, None) for item in value]
         return value
 
     def _union(self, value: Any, members: tuple[Any, ...], annotation: Any, base: Any) -> Any:
-        if not isinstance(value, (Text, Fields, list)):
-            for member in members:
-                if _holds(value, member):
-                    return value
+        if any(_holds(value, member) for member in members):
+            return value
         if isinstance(value, Text):
             return self._union_text(value, members, annotation, base)
         fits: list[tuple[Any, Any]] = []
         failures: list[_Unfit] = []
         for member in members:
-            if isinstance(value, list) and not _written(value) and _holds(value, member):
-                return value
             # A field may be overridden in what holds below, which then says the member that is meant.
             own = base if base is not None and _holds(base, member) else None
             if isinstance(value, Fields) and own is not None:
@@ -239,10 +245,10 @@ class _Conversion:
         args = typing.get_args(annotation)
         if isinstance(value, Text) and value.may_hold_structure():
             value = _parsed(value)
-        if isinstance(value, (Text, Fields, str, bytes, Mapping)) or not isinstance(value, collections.abc.Iterable):
+        if not _is_iterable(value) or is_mapping(value):
             example = "[a, b]" if args[:1] == (str,) else "[1, 2]"
-            raise _Unfit(value, annotation, f"write a list, such as {example}" if _written(value) else "")
-        items = list(cast("Iterable[Any]", value))
+            raise _Unfit(value, annotation, f"write a list, such as {example}" if is_written(value) else "")
+        items = list(value)
         if cls is tuple and args and args[-1] is not Ellipsis:
             if len(items) != len(args):
                 raise _Unfit(value, annotation, f"it has {len(args)} items")
@@ -257,29 +263,27 @@ class _Conversion:
         if isinstance(value, Text) and value.may_hold_structure():
             value = _parsed(value)
         key_type, item_type = typing.get_args(annotation) or (Any, Any)
-        held = cast("dict[Any, Any]", base) if isinstance(base, Mapping) else {}
+        held: Mapping[Any, Any] = base if is_mapping(base) else {}
         if isinstance(value, Fields):
             made: dict[Any, Any] = {}
             for key, item in value.items:
                 name = self._part(key, key_type, key.text)
                 made[name] = self._part(item, item_type, key.text, held.get(name))
             return {**held, **made}
-        if not isinstance(value, Mapping):
-            raise _Unfit(value, annotation, "write a mapping, such as {a: 1}" if _written(value) else "")
-        items = cast("Mapping[Any, Any]", value).items()
-        return {self._part(k, key_type, str(k)): self._part(item, item_type, str(k)) for k, item in items}
+        if not is_mapping(value):
+            raise _Unfit(value, annotation, "write a mapping, such as {a: 1}" if is_written(value) else "")
+        return {self._part(k, key_type, str(k)): self._part(item, item_type, str(k)) for k, item in value.items()}
 
     def _fields(self, value: Any, plan: Blueprint, annotation: Any, base: Any) -> Any:
         if isinstance(value, Text) and value.may_hold_structure():
             value = _parsed(value)
         if plan.positional and isinstance(value, (list, tuple)):
-            names = [name for name in plan.fields][: len(cast("list[Any]", value))]
-            value = dict(zip(names, cast("list[Any]", value), strict=False))
+            value = dict(zip(plan.fields, cast("list[Any]", value), strict=False))
         given = _entries(value)
         if given is None:
             example = next(iter(plan.fields), "field")
             raise _Unfit(
-                value, annotation, f"write its fields as a mapping: {{{example}: …}}" if _written(value) else ""
+                value, annotation, f"write its fields as a mapping: {{{example}: …}}" if is_written(value) else ""
             )
         held = plan.take(base) if base is not None and isinstance(value, Fields) and isinstance(base, plan.cls) else {}
         made: dict[str, Any] = {}
@@ -305,7 +309,7 @@ class _Conversion:
         except CupolaError as error:
             raise _Unfit(value, plan.cls, error.fix, reason=f"is refused: {error.what}") from error
         except Exception as error:  # constructors and validators of the user's may raise anything
-            reason = f"is refused by {plan.name}: {_said_by(error)}"
+            reason = f"is refused by {plan.name}: {refusal(error)}"
             raise _Unfit(value, plan.cls, reason=reason) from error
 
     def _part(self, value: Any, annotation: Any, key: str, base: Any = None) -> Any:
@@ -316,15 +320,6 @@ class _Conversion:
             raise
 
 
-def _said_by(error: Exception) -> str:
-    """Return what a constructor says in one line; pydantic's own text has one for each field and more."""
-    details = getattr(error, "errors", None)
-    if callable(details) and type(error).__name__ == "ValidationError":
-        found = cast("list[dict[str, Any]]", details())
-        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found[:3])
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
 def _bare(annotation: Any) -> Any:
     annotation = open_alias(annotation)
     while typing.get_origin(annotation) in _WRAPPERS:
@@ -333,13 +328,9 @@ def _bare(annotation: Any) -> Any:
 
 
 def _holds(value: object, annotation: Any) -> bool:
-    return not isinstance(value, (Text, Fields)) and not _written(value) and is_instance(value, annotation, every=True)
-
-
-def _written(value: object) -> bool:
-    if isinstance(value, list):
-        return any(map(_written, cast("list[Any]", value)))
-    return isinstance(value, (Text, Fields))
+    return (
+        not isinstance(value, (Text, Fields)) and not is_written(value) and is_instance(value, annotation, every=True)
+    )
 
 
 def _parsed(text: Text) -> Any:
@@ -350,11 +341,15 @@ def _parsed(text: Text) -> Any:
         return text
 
 
+def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, collections.abc.Iterable) and not isinstance(value, (str, bytes, Fields))
+
+
 def _entries(value: Any) -> list[tuple[str, Any, Any]] | None:
     if isinstance(value, Fields):
         return [(key.text, item, key) for key, item in value.items]
-    if isinstance(value, Mapping):
-        return [(str(key), item, key) for key, item in cast("Mapping[Any, Any]", value).items()]
+    if is_mapping(value):
+        return [(str(key), item, key) for key, item in value.items()]
     return None
 
 
@@ -380,46 +375,8 @@ def _only(fits: list[tuple[Any, Any]], failures: list[_Unfit], value: Any, annot
     raise _Unfit(value, annotation, " or ".join(dict.fromkeys(f.hint for f in failures if f.hint)))
 
 
-def _literal(value: Any, choices: tuple[Any, ...], annotation: Any) -> Any:
-    hint = f"it is one of: {', '.join(str(c.name) if isinstance(c, enum.Enum) else str(c) for c in choices)}"
-    if isinstance(value, Text):
-        text = value.expanded()
-        meaning = text if value.quoted else scalars.core_meaning(text)
-        for choice in choices:
-            if type(choice) is type(meaning) and choice == meaning:
-                return choice
-        for choice in choices:
-            written = choice.value if isinstance(choice, enum.Enum) else choice
-            if text in (str(written), getattr(choice, "name", None)):
-                return choice
-        guess = nearest(text, [str(choice) for choice in choices])
-        hint = f"did you mean {guess!r}? {hint}" if guess else hint
-    raise _Unfit(value, annotation, hint)
-
-
-def _enum(text: Text, cls: type[enum.Enum], said: Any) -> Any:
-    word = text.expanded()
-    for member in cls:
-        if word == str(member.value) and not isinstance(member.value, bool) or str(member.value) == word:
-            return member
-    if word in cls.__members__:
-        return cls.__members__[word]
-    folded = [member for name, member in cls.__members__.items() if name.casefold() == word.casefold()]
-    if len(folded) == 1:
-        return folded[0]
-    if issubclass(cls, enum.Flag) and "|" in word:
-        made = cls(0)
-        for part in word.split("|"):
-            made |= _enum(Text(part.strip(), quoted=True), cls, said)
-        return made
-    words = [str(member.value) for member in cls]
-    guess = nearest(word, [*words, *cls.__members__])
-    hint = f"it is one of: {', '.join(words)}"
-    raise _Unfit(said, cls, f"did you mean {guess!r}? {hint}" if guess else hint)
-
-
-def _may_be_text(cls: type) -> bool:
-    if issubclass(cls, (os.PathLike, enum.Enum)):
+def _may_be_text(cls: Any) -> bool:
+    if issubclass(cls, (_PATH, enum.Enum)):
         return True
     reader = scalars.reader_for(cls)
     return reader is not None and reader.from_code
@@ -431,16 +388,16 @@ def _hint(cls: type) -> str:
 
 
 def _is_structure(annotation: Any) -> bool:
-    cls = typing.get_origin(annotation) or annotation
+    cls: Any = typing.get_origin(annotation) or annotation
     return cls in _SEQUENCES or cls in _MAPPINGS or (isinstance(cls, type) and blueprint(cls) is not None)
 
 
 def _is_foreign(annotation: Any) -> bool:
     """Whether only the library that validates the class knows how to read a field of it."""
     annotation = _bare(annotation)
-    cls = typing.get_origin(annotation) or annotation
+    cls: Any = typing.get_origin(annotation) or annotation
     if cls in _UNIONS or cls is typing.Literal:
         return any(_is_foreign(member) for member in typing.get_args(annotation) if isinstance(member, type))
-    if not isinstance(cls, type) or cls in _SEQUENCES or cls in _MAPPINGS or issubclass(cls, (enum.Enum, os.PathLike)):
+    if not isinstance(cls, type) or cls in _SEQUENCES or cls in _MAPPINGS or issubclass(cls, (enum.Enum, _PATH)):
         return False
     return cls is not type(None) and scalars.reader_for(cls) is None and blueprint(cls) is None

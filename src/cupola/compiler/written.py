@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -84,6 +85,28 @@ def plain(tree: Any) -> Any:
         return text if tree.quoted else scalars.core_meaning(text, empty=tree.implicit_null)
     if isinstance(tree, Fields):
         return {plain(key): plain(item) for key, item in tree.items}
-    if isinstance(tree, list):
-        return [plain(item) for item in cast("list[Any]", tree)]
+    if is_list(tree):
+        return [plain(item) for item in tree]
     return tree
+
+
+def is_written(value: object) -> bool:
+    """Tell whether something is, or holds in its lists, what was written rather than an object."""
+    if is_list(value):
+        return any(map(is_written, value))
+    return isinstance(value, (Text, Fields))
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Tell whether a value is a list."""
+    return isinstance(value, list)
+
+
+def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Tell whether a value is a dict."""
+    return isinstance(value, dict)
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Tell whether a value is a mapping."""
+    return isinstance(value, Mapping)

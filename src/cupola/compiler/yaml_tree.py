@@ -163,12 +163,8 @@ class _Tree:
 
 
 def _fix(text: str, mark: Any) -> str:
-    if mark is None:
-        return "quote the value if it holds special letters"
     lines = text.splitlines()
-    line = lines[mark.line].strip() if mark.line < len(lines) else ""
-    return (
-        "indent with spaces"
-        if "\t" in (lines[mark.line] if mark.line < len(lines) else "")
-        else f"the line is: {line[:80]}"
-    )
+    line: str = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    if "\t" in line:
+        return "indent with spaces"
+    return f"the line is: {line.strip()[:80]}" if line.strip() else "quote the value if it holds special letters"
