@@ -131,7 +131,7 @@ class Capture:
             self._before[stream] = _Before(now, descriptor, taken, mirror)
         shown = {RAW} | {stream for stream in _BOTH if self._before[stream].mirror is None}
         out, err = (self._before[stream].descriptor for stream in _BOTH)
-        self._echo = Echo(self._reader, sink or DescriptorSink(out, err), frozenset(shown), self._beaten)
+        self._echo = Echo(self._reader, sink or _usual_sink(out, err), frozenset(shown), self._beaten)
         self._put_in_place()
         _stack.append(self)
         _survive_forks()
@@ -211,21 +211,34 @@ class Capture:
 
     def write_record(self, line: str, mark: Mark) -> None:
         """Write a record that no handler printed."""
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
-        thread = get_ident()
-        self._notes.busy.add(thread)
-        try:
-            os.write(self._log, data)
-            end = os.lseek(self._log, 0, os.SEEK_CUR)
-            self._notes.add(end - len(data), end, mark.at, STDERR, mark.level)
-        except OSError as error:
-            self._raw[STDERR].failure = error
-        finally:
-            self._notes.busy.discard(thread)
+        self._write(line.encode("utf-8", "backslashreplace") + b"\n", STDERR, mark)
 
     def note_record(self, start: int, mark: Mark) -> None:
         """Note that a record was printed after a byte, past the Python-level streams."""
         self._notes.add(start, os.lseek(self._reader, 0, os.SEEK_END), mark.at, STDERR, mark.level)
+
+    # What the capture of a run inside a step needs.
+
+    def owns(self, descriptor: int | None) -> bool:
+        """Tell whether a descriptor leads into this log."""
+        return descriptor is not None and os.path.sameopenfile(descriptor, self._log)
+
+    def write(self, data: bytes, stream: int) -> None:
+        """Be the sink of an inner run: its output is part of this log."""
+        self._write(data, stream, Mark(0, time.time()))
+
+    def _write(self, data: bytes, stream: int, mark: Mark) -> None:
+        thread = get_ident()
+        self._notes.busy.add(thread)
+        try:
+            written = os.write(self._log, data)
+            end = os.lseek(self._log, 0, os.SEEK_CUR)
+            if stream != RAW:
+                self._notes.add(end - written, end, mark.at, stream, mark.level)
+        except OSError as error:
+            self._raw[STDERR].failure = error
+        finally:
+            self._notes.busy.discard(thread)
 
     # The streams.
 
@@ -344,6 +357,13 @@ class Capture:
         self._is_child = True
         self._notes.active = False
         self.marks.clear()
+
+
+def _usual_sink(stdout: int | None, stderr: int | None) -> Sink:
+    outer = active_capture()
+    if outer is not None and outer.owns(stdout) and outer.owns(stderr):
+        return outer
+    return DescriptorSink(stdout, stderr)
 
 
 def _survive_forks() -> None:
