@@ -226,7 +226,12 @@ def _filled(base: Any, cls: Any, args: tuple[Any, ...]) -> Any:
     wanted = getattr(base, "__parameters__", ())
     if not wanted:
         return base
-    known = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
+    # A class that is generic through a builtin only, `class Table(dict[str, T])`, has no parameters of its own.
+    bases: Any = cls.__orig_bases__
+    variables = getattr(cls, "__parameters__", ()) or dict.fromkeys(
+        v for b in bases for v in getattr(b, "__parameters__", ())
+    )
+    known = dict(zip(variables, args, strict=False))
     return base[tuple(known.get(variable, Any) for variable in wanted)]
 
 
@@ -234,17 +239,20 @@ def _typed_dict_fits(given: type, wanted: type) -> bool:
     if not typing.is_typeddict(given):
         return issubclass(given, collections.abc.Mapping)
     have, want = _fields(given), _fields(wanted)
-    required: Iterable[str] = getattr(wanted, "__required_keys__", ())
-    if any(key not in have for key in required):
-        return False
-    return all(_fits(have[key], want[key]) for key in want if key in have)
+    return _required(wanted, want) <= have.keys() and all(_fits(have[key], want[key]) for key in want if key in have)
 
 
 def _fields(typed_dict: type) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(typed_dict)
+        return typing.get_type_hints(typed_dict, include_extras=True)
     except Exception:  # the annotations are the user's code; what can't be resolved isn't known
         return dict.fromkeys(getattr(typed_dict, "__annotations__", {}), Any)
+
+
+def _required(typed_dict: type, fields: dict[str, Any]) -> set[str]:
+    """Return the keys that must be there. Python itself doesn't see `NotRequired` in annotations that are texts."""
+    keys: Iterable[str] = getattr(typed_dict, "__required_keys__", ())
+    return {key for key in keys if typing.get_origin(fields.get(key)) is not typing.NotRequired}
 
 
 class _Values:
@@ -314,9 +322,8 @@ class _Values:
             return False
         table = cast("dict[Any, Any]", value)
         fields = _fields(wanted)
-        required: Iterable[str] = getattr(wanted, "__required_keys__", ())
-        return all(key in table for key in required) and all(
-            self.fits(table[key], wanted) for key, wanted in fields.items() if key in table
+        return _required(wanted, fields) <= table.keys() and all(
+            self.fits(table[key], field) for key, field in fields.items() if key in table
         )
 
 
