@@ -43,14 +43,14 @@ def _is_called(cls: type, name: str) -> bool:
 
 def _imported(name: str) -> type | None:
     module_name, _, qualname = name.partition(":")
-    candidates = [sys.modules.get(module_name)]
-    if candidates[0] is None or not _walk(candidates[0], qualname):
+    candidates: list[object] = [sys.modules.get(module_name)]
+    if _walk(candidates[0], qualname) is None:
         # Recorded under its name below the source root, imported under another; only modules that have it are asked.
         first = qualname.partition(".")[0]
         tail = module_name.rpartition(".")[2]
         candidates = [
             module
-            for alias, module in list(sys.modules.items())
+            for alias, module in cast("list[tuple[str, object]]", list(sys.modules.items()))
             if isinstance(module, ModuleType)
             and first in module.__dict__
             and (alias in PROGRAM or alias.rpartition(".")[2] == tail)
@@ -150,7 +150,7 @@ def build(cls: type, name: str, kind: str, fields: dict[str, Any], state: dict[s
         case "msgspec":
             return _build_struct(cls, known, values, name)
         case "pydantic":
-            return _build_model(cls, values, state, name)
+            return _build_model(cls, values, state)
         case _:
             return _set_fields(object.__new__(cls), cls, values, name)
 
@@ -219,7 +219,7 @@ def _place_for(cls: type, names: Any, name: str) -> None:
 
 
 def _build_tuple(cls: Any, known: tuple[str, ...], values: dict[str, Any], name: str) -> Any:
-    made = tuple.__new__(cls, [values.pop(field) for field in known])
+    made: Any = cast(Any, tuple).__new__(cls, [values.pop(field) for field in known])
     if values:
         if not hasattr(made, "__dict__"):
             _place_for(cls, values, name)
@@ -231,7 +231,7 @@ def _build_struct(cls: Any, known: tuple[str, ...], values: dict[str, Any], name
     made = _struct_maker(cls, name)(**{field: values.pop(field) for field in known})
     if type(made) is not cls:
         # Structs forbid setting attributes when frozen; the class is put back by the descriptor that all objects have.
-        cast(Any, object.__dict__["__class__"]).__set__(made, cls)
+        object.__dict__["__class__"].__set__(made, cls)
     if values:
         if not hasattr(made, "__dict__"):
             _place_for(cls, values, name)
@@ -241,16 +241,20 @@ def _build_struct(cls: Any, known: tuple[str, ...], values: dict[str, Any], name
 
 @functools.lru_cache(maxsize=256)
 def _struct_maker(cls: Any, name: str) -> Any:
-    """Return a class that makes the objects: msgspec has no raw constructor, so a copy without `__post_init__` does it."""
+    """Return a class that makes the objects: msgspec has no raw constructor, so one without `__post_init__` does it."""
     if getattr(cls, "__post_init__", None) is None:
         return cls
     for base in cls.__mro__[:-1]:
         if "__init_subclass__" in base.__dict__ and base is not msgspec.Struct:
             raise _changed(name, "can't be built without running its __post_init__ or __init_subclass__")
-    return type(cls)(cls.__name__, (cls,), {"__post_init__": lambda self: None, "__module__": cls.__module__})
+    return type(cls)(cls.__name__, (cls,), {"__post_init__": _nothing, "__module__": cls.__module__})
 
 
-def _build_model(cls: Any, values: dict[str, Any], state: dict[str, Any], name: str) -> Any:
+def _nothing(_: object) -> None:
+    """Stand for a method that must not run."""
+
+
+def _build_model(cls: Any, values: dict[str, Any], state: dict[str, Any]) -> Any:
     made = object.__new__(cls)
     set_raw = object.__setattr__
     known = field_names(cls)

@@ -1,7 +1,7 @@
 """The table of the value encoding, format 1: how each type beyond msgpack's own is written.
 
-None, bool, int within 64 bits, float, str, bytes, list and dict (in their order) are msgpack as it is. Each line below is a
-msgpack extension: its number, and the parts that its data holds as a msgpack array. Numbers are never used again.
+None, bool, int within 64 bits, float, str, bytes, list and dict (in their order) are msgpack as it is. Each line below
+is an extension of msgpack: its number, and the parts that its data holds as an array. Numbers are never used again.
 """
 
 from __future__ import annotations
@@ -114,7 +114,15 @@ def _moment(d: datetime.datetime) -> list[Any]:
 
 def _made_moment(*parts: Any) -> datetime.datetime:
     *clock, fold, tz = parts
-    return datetime.datetime(*clock, tz, fold=fold)
+    return cast(Any, datetime.datetime)(*clock, tz, fold=fold)
+
+
+def _duration(value: datetime.timedelta) -> list[Any]:
+    return [value.days, value.seconds, value.microseconds]
+
+
+def _made_uuid(data: bytes) -> uuid.UUID:
+    return uuid.UUID(bytes=data)
 
 
 def _decimal(value: decimal.Decimal) -> list[Any]:
@@ -249,12 +257,12 @@ BY_TYPE: dict[type, Code] = {
     datetime.date: Code(11, "date: year, month, day", lambda v: [v.year, v.month, v.day], datetime.date),
     datetime.time: Code(12, "time: hour to microsecond, fold, zone or None", _time, _made_time),
     datetime.datetime: Code(13, "datetime: year to microsecond, fold, zone or None", _moment, _made_moment),
-    datetime.timedelta: Code(14, "timedelta: days, seconds, microseconds", lambda v: [v.days, v.seconds, v.microseconds], datetime.timedelta),
+    datetime.timedelta: Code(14, "timedelta: days, seconds, microseconds", _duration, datetime.timedelta),
     datetime.timezone: Code(16, "datetime.timezone: offset, and name if it has one", _offset, datetime.timezone),
-    uuid.UUID: Code(17, "UUID: its 16 bytes", lambda v: [v.bytes], lambda data: uuid.UUID(bytes=data)),
+    uuid.UUID: Code(17, "UUID: its 16 bytes", lambda v: [v.bytes], _made_uuid),
     decimal.Decimal: Code(18, "Decimal: its text", _decimal, _made_decimal),
     collections.OrderedDict: Code(21, "OrderedDict: a dict", lambda v: [dict(v)], collections.OrderedDict),
-    collections.defaultdict: Code(22, "defaultdict: name of the factory or empty, a dict", _defaultdict, _made_defaultdict),
+    collections.defaultdict: Code(22, "defaultdict: name of the factory, a dict", _defaultdict, _made_defaultdict),
     collections.deque: Code(23, "deque: list of its items, maxlen or None", _deque, _made_deque),
     collections.Counter: Code(24, "Counter: a dict", lambda v: [dict(v)], collections.Counter),
 }  # fmt: skip
@@ -266,7 +274,7 @@ BY_NUMBER: dict[int, Code] = {
 
 def code_for(value: Any) -> Code | None:
     """Return the line of the table that a value is written by, or None."""
-    cls = type(value)
+    cls = cast("type[Any]", type(value))
     code = BY_TYPE.get(cls)
     if code is not None:
         return code

@@ -15,6 +15,7 @@ from cupola.records import Record, Unstorable
 
 MAX_PREVIEW = 2000
 _MAX_LEVELS = 100
+_SLICED = (list, tuple, str, bytes, bytearray)
 
 
 def type_name(value: object) -> str:
@@ -36,12 +37,11 @@ def preview(value: object, limit: int = MAX_PREVIEW) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _cut_repr(value: object) -> str:
+def _cut_repr(value: Any) -> str:
     """Represent at most what a preview can show, so that a list of millions isn't written out whole."""
     try:
-        if isinstance(value, (list, tuple, str, bytes, bytearray)) and len(value) > MAX_PREVIEW:
-            cut: object = value[:MAX_PREVIEW]
-            return repr(cut)[:-1] + "…"
+        if type(value) in _SLICED and len(value) > MAX_PREVIEW:
+            return repr(value[:MAX_PREVIEW])[:-1] + "…"
         return repr(value)
     except RecursionError:
         return f"<{type_name(value)}, nested too deeply to show>"
@@ -87,8 +87,7 @@ def _json_float(value: float) -> float | str:
 def _json_container(value: Any, level: int) -> Any:
     if isinstance(value, Record):
         return {name: _json(value[name], level) for name in value}
-    kind = records.kind_of(type(value))
-    if kind:
+    if records.kind_of(cast(Any, type(value))):
         try:
             fields = records.parts_of(value)[1]
         except Unstorable:
@@ -101,7 +100,7 @@ def _json_container(value: Any, level: int) -> Any:
         members = [_json(item, level) for item in cast("set[Any]", value)]
         return sorted(members, key=repr)
     if isinstance(value, (list, tuple)) or type(value).__name__ == "deque":
-        return [_json(item, level) for item in value]
+        return [_json(item, level) for item in cast("list[Any]", value)]
     if codes.code_for(value) is codes.SCALAR:
         return _json(value.item(), level) if value.dtype.kind in "biuf" else str(value)
     if hasattr(value, "isoformat"):

@@ -1,8 +1,8 @@
-"""Data classes as values: what their fields are, how they are named, found again and built without running their code.
+"""Data classes as values: what their fields are and how they are named.
 
-A data class is a dataclass, an attrs class, a msgspec Struct, a pydantic model, a NamedTuple or an enum. Its objects are
-stored as their class's name, `module:qualname`, and their fields. Who loads one gets the class if the own annotation names
-it or the process has imported it under that name; otherwise a `Record`. No class is ever imported by name.
+A data class is a dataclass, an attrs class, a msgspec Struct, a pydantic model, a NamedTuple or an enum. Its objects
+are stored as their class's name, `module:qualname`, and their fields. Finding the class again is `classes.py`; who
+loads an object without having its class gets a `Record`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -28,8 +28,8 @@ class Record:
     """A read-only stand-in for an object whose class isn't known to this process.
 
     Its fields are its attributes and items (`record.rate`, `record["rate"]`); iterating gives their names in order.
-    It has no methods, so that no field name is taken. `values.type_name(record)` tells the class; two records are equal if
-    class and fields are.
+    It has no methods, so that no field name is taken. `values.type_name(record)` tells the class; two records are equal
+    if class and fields are.
     """
 
     __slots__ = ("__class_name__", "__fields__", "__kind__", "__state__")
@@ -119,7 +119,7 @@ _name_module: Callable[[dict[str, Any]], str] = _own_name
 
 
 def set_module_namer(namer: Callable[[dict[str, Any]], str]) -> None:
-    """Set how modules are named in records: a function of a module's globals, such as `compiler.source.canonical_module`."""
+    """Set how modules are named in records: a function of their globals, such as `compiler.source.canonical_module`."""
     global _name_module
     _name_module = namer
 
@@ -142,13 +142,13 @@ def class_name(cls: type) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def kind_of(cls: type) -> str:
+def kind_of(cls: Any) -> str:
     """Return which kind of data class it is (`dataclass`, `attrs`, …); empty for all other classes."""
     if isinstance(cls, enum.EnumMeta):
         return "enum"
     if issubclass(cls, tuple):
-        fields = getattr(cls, "_fields", None)
-        return "namedtuple" if isinstance(fields, tuple) and hasattr(cls, "_make") else ""
+        named = isinstance(getattr(cast(Any, cls), "_fields", None), tuple) and hasattr(cast(Any, cls), "_make")
+        return "namedtuple" if named else ""
     if issubclass(cls, _CONTENT):
         return ""
     if issubclass(cls, msgspec.Struct):
@@ -156,9 +156,8 @@ def kind_of(cls: type) -> str:
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and issubclass(cls, pydantic.BaseModel):
         return "pydantic"
-    if hasattr(cls, "__dataclass_fields__"):
-        return "dataclass"
-    return "attrs" if hasattr(cls, "__attrs_attrs__") else ""
+    marks = (("dataclass", "__dataclass_fields__"), ("attrs", "__attrs_attrs__"))
+    return next((kind for kind, mark in marks if hasattr(cls, mark)), "")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -166,17 +165,17 @@ def field_names(cls: type) -> tuple[str, ...]:
     """Return the fields of a data class in the order of their declaration."""
     match kind_of(cls):
         case "dataclass":
-            fields = typing.cast(Any, cls).__dataclass_fields__.values()
+            fields = cast(Any, cls).__dataclass_fields__.values()
             # ClassVar and InitVar stand among them, told apart by this mark only.
             return tuple(field.name for field in fields if field._field_type.name == "_FIELD")
         case "attrs":
-            return tuple(attribute.name for attribute in typing.cast(Any, cls).__attrs_attrs__)
+            return tuple(attribute.name for attribute in cast(Any, cls).__attrs_attrs__)
         case "msgspec":
-            return typing.cast(Any, cls).__struct_fields__
+            return cast(Any, cls).__struct_fields__
         case "pydantic":
-            return tuple(typing.cast(Any, cls).__pydantic_fields__)
+            return tuple(cast(Any, cls).__pydantic_fields__)
         case "namedtuple":
-            return typing.cast(Any, cls)._fields
+            return cast(Any, cls)._fields
         case _:
             return ()
 
@@ -189,7 +188,7 @@ def parts_of(value: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
     Raises:
         Unstorable: A field was never set.
     """
-    cls = type(value)
+    cls = cast(Any, type(value))
     kind = kind_of(cls)
     if kind == "namedtuple":
         if len(value) != len(cls._fields):
@@ -210,7 +209,7 @@ def _extras(value: Any, fields: Any) -> dict[str, Any]:
     namespace = getattr(value, "__dict__", None)
     if not namespace or (len(namespace) <= len(fields) and all(name in fields for name in namespace)):
         return {}
-    cls = type(value)
+    cls = cast(Any, type(value))
     return {
         name: item
         for name, item in namespace.items()

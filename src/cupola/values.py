@@ -1,8 +1,8 @@
 """The canonical encoding of Python values: equal values give equal bytes in any process, and come back as they were.
 
 Equal means: same type, same bits, same order of dicts; the order of sets and the payload of NaN don't count. Plain data
-goes to msgpack in C after checks in C; everything else is written by the table in `codes.py`, objects of data classes by
-`records.py` and read by `classes.py`. What can't be kept exactly is refused with its path inside the value.
+goes to msgpack in C after checks in C; all else is written by the table in `codes.py`, objects of data classes taken
+apart by `records.py` and made again by `classes.py`. What can't be kept is refused with its path inside the value.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import decimal
 import enum
 import re
 import uuid
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, NoReturn, cast
 
@@ -108,7 +109,7 @@ class _Rich(Exception):
     """There is more than plain msgpack in the bytes."""
 
 
-def _refuse_extension(code: int, data: memoryview) -> NoReturn:
+def _refuse_extension(_code: int, _data: memoryview) -> NoReturn:
     raise _Rich
 
 
@@ -126,6 +127,9 @@ def _try_pack(value: object) -> bytes | None:
     return data
 
 
+_values_of = cast("Callable[[dict[Any, Any]], Iterable[Any]]", cast(Any, dict).values)
+
+
 def _is_plain(value: object) -> bool:
     """Prove, level by level with loops in C, that everything inside has exactly a type that msgpack keeps."""
     kind = type(value)
@@ -139,7 +143,7 @@ def _is_plain(value: object) -> bool:
     for _ in range(MAX_DEPTH):
         if dicts and not _SCALARS.issuperset(map(type, chain.from_iterable(dicts))):
             return False
-        items = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, dicts))]
+        items: list[Any] = [*chain.from_iterable(lists), *chain.from_iterable(map(_values_of, dicts))]
         found = set(map(type, items))
         if not found <= _PLAIN:
             return False
@@ -167,7 +171,8 @@ class _Writer:
         self._names: dict[type, str] = {}
 
     def write(self, value: Any) -> bytes:
-        kind = type(value)
+        """Return the bytes of a value, the same for a part as for a whole."""
+        kind = cast("type[Any]", type(value))
         if kind in _SCALARS:
             return self._scalar(value, kind)
         mark = id(value)
@@ -245,15 +250,12 @@ class _Writer:
         name = self._names.get(cls)
         if name is None:
             name = self._names[cls] = records.class_name(cls)
-        return _extension(number, self._parts(name, first, second, *more))
+        return self._parts(number, name, first, second, *more)
 
-    def _parts(self, name: str, first: str, second: Any, *more: Any) -> bytes:
+    def _parts(self, number: int, name: str, first: str, second: Any, *more: Any) -> bytes:
         head = _head(_ARRAY, 3 + len(more)) + _pack(name) + _pack(first)
-        if type(second) is dict:
-            body = self._fields(second)
-        else:
-            body = self._inner(second, ".value", None)
-        return head + body + b"".join([self._dict(state) for state in more])
+        body = self._fields(second) if number == codes.OBJECT else self._inner(second, ".value", None)
+        return _extension(number, head + body + b"".join([self._dict(state) for state in more]))
 
     def _fields(self, fields: dict[str, Any]) -> bytes:
         parts = [_head(_MAP, len(fields))]
@@ -264,8 +266,8 @@ class _Writer:
     def _record(self, value: Record) -> bytes:
         name, kind, state = value.__class_name__, value.__kind__, value.__state__
         if kind == "enum":
-            return _extension(codes.ENUM, self._parts(name, value["name"], value["value"]))
-        return _extension(codes.OBJECT, self._parts(name, kind, value.__fields__, *([state] if state else [])))
+            return self._parts(codes.ENUM, name, value["name"], value["value"])
+        return self._parts(codes.OBJECT, name, kind, value.__fields__, *([state] if state else []))
 
 
 def _segment(place: str, key: Any) -> str:

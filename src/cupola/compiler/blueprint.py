@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -62,9 +62,8 @@ def blueprint(cls: type) -> Blueprint | None:
 
 def refusal(error: Exception) -> str:
     """Return what a constructor says in one line; pydantic's own text has one for each field and more."""
-    details = getattr(error, "errors", None)
-    if callable(details) and type(error).__name__ == "ValidationError":
-        found: list[dict[str, Any]] = details()
+    if type(error).__name__ == "ValidationError" and hasattr(error, "errors"):
+        found = cast("list[dict[str, Any]]", cast(Any, error).errors())
         return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found[:3])
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 

@@ -376,6 +376,7 @@ def _only(fits: list[tuple[Any, Any]], failures: list[_Unfit], value: Any, annot
 
 
 def _may_be_text(cls: Any) -> bool:
+    """Whether a string in code may stand for an object of the class."""
     if issubclass(cls, (_PATH, enum.Enum)):
         return True
     reader = scalars.reader_for(cls)

@@ -164,7 +164,8 @@ class _Tree:
 
 def _fix(text: str, mark: Any) -> str:
     lines = text.splitlines()
-    line: str = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    number: int = mark.line if mark is not None else len(lines)
+    line = lines[number] if number < len(lines) else ""
     if "\t" in line:
         return "indent with spaces"
     return f"the line is: {line.strip()[:80]}" if line.strip() else "quote the value if it holds special letters"
