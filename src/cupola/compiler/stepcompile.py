@@ -5,8 +5,8 @@ What all calls of one step share (its code, options, hooks) is worked out once, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
@@ -18,7 +18,7 @@ from cupola.compiler.signature import OutputDeclaration
 from cupola.compiler.source import source_name
 from cupola.compiler.trace import Node
 from cupola.entities.options import HOOKS, ArtifactConfig
-from cupola.files import File, Folder
+from cupola.files import File
 from cupola.snapshot import CodePart, FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
 
 
@@ -28,6 +28,7 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         function: The function to call.
         annotations: Annotation of each input by parameter name.
+        positional: Names of the parameters that can't be given by name, in order.
         declarations: The declared outputs, with their annotations.
         multiple: Whether the function returns a tuple of outputs.
         retry_on: Exception classes that are worth another attempt; empty for all.
@@ -37,6 +38,7 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
 
     function: Callable[..., Any]
     annotations: Mapping[str, Any]
+    positional: tuple[str, ...]
     declarations: tuple[OutputDeclaration, ...]
     multiple: bool
     retry_on: tuple[type[BaseException] | str, ...]
@@ -121,6 +123,7 @@ class StepCompiler:
             live=LiveStep(
                 function=function,
                 annotations={parameter.name: parameter.annotation for parameter in node.signature.parameters},
+                positional=tuple(item.name for item in node.signature.parameters if item.positional_only),
                 declarations=node.outputs,
                 multiple=node.signature.multiple,
                 retry_on=getattr(knobs.retry, "on", ()),
@@ -200,16 +203,17 @@ def _output_spec(pipeline: str, node: Node, declaration: OutputDeclaration) -> O
 def files_in(arguments: Mapping[str, Any]) -> dict[str, str]:
     """Return the paths of the files and folders among literal arguments, by a name for people."""
     found: dict[str, str] = {}
-    pending = list(arguments.values())
+    pending: list[Any] = list(arguments.values())
     while pending:
         value = pending.pop()
-        if isinstance(value, (File, Folder)):
-            found[f"file {value.text}"] = text_of(value)
+        if isinstance(value, File):
+            found[f"file {value.text}"] = value.text
         elif isinstance(value, Mapping):
-            pending += value.values()
+            pending += cast("Mapping[Any, Any]", value).values()
         elif isinstance(value, (list, tuple, set, frozenset)):
-            pending += value
-        elif hasattr(type(value), "__dataclass_fields__") or isinstance(value, msgspec.Struct):
-            names = getattr(type(value), "__struct_fields__", None) or type(value).__dataclass_fields__
-            pending += [getattr(value, name, None) for name in names]
+            pending += cast("Iterable[Any]", value)
+        else:
+            kind = cast("Any", type(value))
+            fields = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", ())
+            pending += [getattr(value, name, None) for name in fields]
     return dict(sorted(found.items()))
