@@ -1,19 +1,20 @@
 """Arrays of numpy: their bytes as a blob that is mapped on load, dtype, shape and order beside them.
 
-Loading never unpickles. An array comes back as a plain `ndarray` over private pages: writing to it changes nothing stored.
+Loading never unpickles. An array comes back as a plain `ndarray` over private pages: writing to it changes nothing
+stored.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.lib.format as npy
 
 from cupola import values
-from cupola.artifacts.port import Piece, PieceForm, Sink, public_name
+from cupola.artifacts.port import Piece, PieceForm, Sink, name_of_type
 from cupola.entities.artifact import Manifest
 from cupola.errors import Damaged, MaterializerError
 
@@ -50,8 +51,8 @@ class ArrayForm(PieceForm):
 def check_array(value: Any, path: str) -> None:
     """Raise `MaterializerError` unless an array can be kept exactly."""
     if type(value) is not np.ndarray:
-        hint = "return `numpy.asarray(x)`, or its parts" if isinstance(value, np.ndarray) else ""
-        raise MaterializerError(f"{path} is a {public_name(type(value))}, which is no plain numpy array", fix=hint)
+        hint = "return `numpy.asarray(x)`, or its parts" if hasattr(value, "__array__") else ""
+        raise MaterializerError(f"{path} is a {name_of_type(value)}, which is no plain numpy array", fix=hint)
     dtype: DType = value.dtype
     if dtype.hasobject:
         raise MaterializerError(
@@ -71,7 +72,7 @@ def _is_kept(dtype: DType) -> bool:
     if dtype.names is not None:
         same = npy.descr_to_dtype(npy.dtype_to_descr(dtype)) == dtype
         return same and all(_is_kept(dtype[name]) for name in dtype.names)
-    # Extension types such as bfloat16 have kinds of their own or hide behind V; long doubles have bytes without meaning.
+    # Extension types such as bfloat16 hide behind kinds of numpy; long doubles have bytes without meaning.
     return dtype.kind in "biufcmMUSV" and dtype.char not in "gG" and dtype.type.__module__ == "numpy"
 
 
@@ -125,7 +126,7 @@ def canonical_parts(value: Array) -> Iterator[memoryview]:
             for start in range(0, laid_out.shape[0], step)
         )
     for piece in pieces:
-        yield memoryview(_canonical(piece).view(np.uint8))
+        yield memoryview(cast(Any, _canonical(piece).view(np.uint8)))
 
 
 def _canonical(part: Array) -> Array:
