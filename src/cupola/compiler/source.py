@@ -15,11 +15,10 @@ from types import ModuleType
 from typing import Any, cast
 
 from cupola.errors import CompileError, ConfigError
+from cupola.records import PROGRAM, set_module_namer
 from cupola.settings import read_setting
 
 MARKER = ".cupola"
-# What Python calls the program itself; the second is its copy in a process that `multiprocessing` spawned.
-PROGRAM = ("__main__", "__mp_main__")
 
 _files: dict[str, str] = {}
 _program_root: list[Path] = []
@@ -301,6 +300,7 @@ def enter_project() -> None:
     Called when the decorators are first asked for, which in a program stands above the imports that need it. Where
     the root is the program's folder, `sys.path` stays as it is.
     """
+    set_module_namer(canonical_module)
     root = program_root()
     if root is None:
         return
