@@ -1,15 +1,14 @@
-"""The log of a run: what its steps printed, as bytes in order (`log`), and notes of those bytes (`log.notes`).
+"""Reads the log of a run: what its steps printed, as bytes in the order written; a step's output is a range of them.
 
-A step's output is a byte range of `log`. A note says when a range was written, by which stream and at which level; a
-beat, about ten a second while the log grows, says when all bytes up to there were written. Ends of notes never
-decrease, so a place is found by bisection. Who writes them is `middleware/capture.py`; here they are read.
+It is given as text and as lines with time, level and stream, with progress bars folded, whole or as it grows. However
+long a log is, little of it is in memory.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,16 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cupola import journal
+from cupola.lognotes import NoteReader, log_path
 
-RAW, STDOUT, STDERR = 0, 1, 2
 STREAMS = (None, "stdout", "stderr")
-Note = tuple[int, int, float, int, int]
-"""Start, end, time, stream and level of a range; a beat has the stream `RAW`."""
 Range = tuple[int, int | None]
 """Start and end in bytes of a part of a log; None stands for all that follows."""
 
-_HEADER = b"CPN1"
-_NOTE = struct.Struct("<QQdBxH")
 _BLOCK = 256 * 1024
 # Lines longer than this are given in pieces, and a longer log is text with its middle left out: both bound memory.
 _LINE_LIMIT = 1024 * 1024
@@ -34,34 +29,6 @@ _HEAD, _TAIL = 1024 * 1024, 3 * 1024 * 1024
 _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 # A beat is due every 100 ms; code that holds the interpreter delays it, but what is written shows nevertheless.
 _POLL_S, _PATIENCE_S = 0.1, 0.3
-
-
-def log_path(folder: Path) -> Path:
-    """Return where a run's folder has the log."""
-    return folder / "log"
-
-
-def notes_path(folder: Path) -> Path:
-    """Return where a run's folder has the notes."""
-    return folder / "log.notes"
-
-
-def encode_notes(notes: Iterable[Note], *, first: bool) -> bytes:
-    """Return the bytes of some notes; the first of a file begin with its header.
-
-    Ranges that follow each other directly and say the same are joined: for records within a millisecond, for other
-    text within a twentieth of a second.
-    """
-    joined: list[Note] = []
-    for note in notes:
-        if joined:
-            start, end, at, stream, level = joined[-1]
-            close = note[2] - at < (0.001 if level else 0.05)
-            if close and end == note[0] and stream == note[3] != RAW and level == note[4]:
-                joined[-1] = (start, note[1], at, stream, level)
-                continue
-        joined.append(note)
-    return (_HEADER if first else b"") + b"".join(_NOTE.pack(*note) for note in joined)
 
 
 class Line(str):
@@ -140,7 +107,8 @@ def read_log(folder: Path, ranges: Sequence[Range] | None = None) -> Log:
         ranges: Parts to read, in order; all when left out.
     """
     size = _size(folder)
-    fixed = tuple((start, size if end is None else min(end, size)) for start, end in ranges or [(0, None)])
+    wanted = [(0, None)] if ranges is None else ranges
+    fixed = tuple((start, size if end is None else min(end, size)) for start, end in wanted)
     fixed = tuple((start, end) for start, end in fixed if start < end)
     total = sum(end - start for start, end in fixed)
     is_cut = total > _HEAD + _TAIL
@@ -161,15 +129,15 @@ def read_lines(folder: Path, ranges: Iterable[Range]) -> Iterator[Line]:
         log = log_path(folder).open("rb", buffering=0)
     except FileNotFoundError:
         return
-    with log, _NoteReader(folder) as notes:
+    with log, NoteReader(folder) as notes:
         for start, end in ranges:
             lines = _Lines(start)
             size = os.fstat(log.fileno()).st_size
             for block in _blocks(log, start, size if end is None else min(end, size)):
                 for at, data in lines.feed(block):
-                    yield notes.line(at, data)
+                    yield _line(notes, at, data)
             for at, data in lines.rest():
-                yield notes.line(at, data)
+                yield _line(notes, at, data)
 
 
 def follow_log(folder: Path, ranges: Callable[[], Sequence[Range]], is_over: Callable[[], bool]) -> Iterator[Line]:
@@ -185,14 +153,22 @@ def follow_log(folder: Path, ranges: Callable[[], Sequence[Range]], is_over: Cal
             return
         time.sleep(_POLL_S)
     folder = _present(folder)
-    with open(log_path(folder), "rb", buffering=0) as log, _NoteReader(folder) as notes:
+    with open(log_path(folder), "rb", buffering=0) as log, NoteReader(folder) as notes:
         yield from _Follower(log, notes).follow(ranges, is_over)
+
+
+def _line(notes: NoteReader, at: int, data: bytes) -> Line:
+    line = Line(data.decode("utf-8", "backslashreplace"))
+    line.time, stream, level = notes.find(at)
+    line.stream = STREAMS[stream]
+    line.level = (_LEVELS.get(level) or f"LEVEL {level}") if level else None
+    return line
 
 
 class _Follower:
     """Where a reader that follows a log is."""
 
-    def __init__(self, log: BinaryIO, notes: _NoteReader) -> None:
+    def __init__(self, log: BinaryIO, notes: NoteReader) -> None:
         self._log = log
         self._notes = notes
         self._part = 0
@@ -228,11 +204,11 @@ class _Follower:
     def _read(self, lines: _Lines, end: int) -> Iterator[Line]:
         for block in _blocks(self._log, lines.end, end):
             for at, data in lines.feed(block):
-                yield self._notes.line(at, data)
+                yield _line(self._notes, at, data)
 
     def _finish(self, lines: _Lines) -> Iterator[Line]:
         for at, data in lines.rest():
-            yield self._notes.line(at, data)
+            yield _line(self._notes, at, data)
         self._part += 1
         self._lines = None
 
@@ -282,112 +258,24 @@ def _letter_border(data: bytes) -> int:
     return len(data)
 
 
-class _NoteReader:
-    """Finds what is known of a byte, for bytes in ascending order; another order works, but slower."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = notes_path(folder)
-        self._file = -1
-        self._next = 0
-        self._asked = 0
-        self._notes: deque[Note] = deque()
-        self._beats: deque[Note] = deque()
-        self._time = os.stat(log_path(folder)).st_mtime
-
-    def __enter__(self) -> _NoteReader:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def line(self, at: int, data: bytes) -> Line:
-        """Return a line that begins at a byte."""
-        line = Line(data.decode("utf-8", "backslashreplace"))
-        self._go_to(at)
-        notes, beats = self._notes, self._beats
-        if notes and notes[0][0] <= at:
-            _start, _end, self._time, stream, level = notes[0]
-            line.stream = STREAMS[stream]
-            line.level = (_LEVELS.get(level) or f"LEVEL {level}") if level else None
-        else:
-            line.stream = line.level = None
-            if beats and beats[0][0] <= at:
-                self._time = beats[0][2]
-        line.time = self._time
-        return line
-
-    def last_beat(self) -> int:
-        """Return the byte up to which all notes are there."""
-        for index in range(self._count() - 1, -1, -1):
-            note = self._read(index, 1)[0]
-            if note[3] == RAW:
-                return note[1]
-        return 0
-
-    def _go_to(self, at: int) -> None:
-        if at < self._asked or not self._next:
-            self._notes.clear()
-            self._beats.clear()
-            self._next = self._bisect(at)
-        self._asked = at
-        for found in (self._notes, self._beats):
-            while found and found[0][1] <= at:
-                found.popleft()
-        while not self._beats:
-            more = self._read(self._next, 256)
-            if not more:
-                return
-            self._next += len(more)
-            for note in more:
-                if note[1] > at:
-                    (self._beats if note[3] == RAW else self._notes).append(note)
-
-    def _bisect(self, at: int) -> int:
-        """Return the index of the first note that ends after a byte."""
-        low, high = 0, self._count()
-        while low < high:
-            middle = (low + high) // 2
-            if self._read(middle, 1)[0][1] > at:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    def _count(self) -> int:
-        if self._file < 0:
-            # The first output of a run makes the file, so a follower may be here before it.
-            try:
-                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return 0
-        return (os.fstat(self._file).st_size - len(_HEADER)) // _NOTE.size
-
-    def _read(self, index: int, count: int) -> list[Note]:
-        if self._file < 0:
-            return []
-        data = os.pread(self._file, count * _NOTE.size, len(_HEADER) + index * _NOTE.size)
-        whole = len(data) // _NOTE.size * _NOTE.size
-        return list(_NOTE.iter_unpack(data[:whole]))
-
-
-_CONTROLS = re.compile(
-    r"(?P<colour>\x1b\[[0-9;:]*m)"
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"
-    r"|\x1b[ -/]*[0-~]"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
-
-
 def strip_controls(line: str, *, colour: bool) -> str:
     """Return a line without control characters and escape sequences, for display; colours stay if wanted."""
     if line.isprintable():
         return line
-    shown = _CONTROLS.sub(lambda found: (found["colour"] or "") if colour else "", line)
+    shown = _controls().sub(lambda found: (found["colour"] or "") if colour else "", line)
     # A colour that a line leaves on must not run into what is printed after it.
     return shown + "\x1b[0m" if "\x1b[" in shown and not shown.endswith(("\x1b[0m", "\x1b[m")) else shown
+
+
+@functools.cache
+def _controls() -> re.Pattern[str]:
+    return re.compile(
+        r"(?P<colour>\x1b\[[0-9;:]*m)"
+        r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+        r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"
+        r"|\x1b[ -/]*[0-~]"
+        r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    )
 
 
 def _part(ranges: Sequence[tuple[int, int]], first: int, last: int) -> list[Range]:

@@ -329,7 +329,9 @@ def test_a_program_without_standard_streams_runs(tmp_path: Path) -> None:
         PRELUDE + CAPTURED.format(body="    print('text'); os.write(1, b'raw\\n'); os.system('echo child')")
     )
     done = subprocess.run(
-        ["sh", "-c", f'exec "{sys.executable}" "{tmp_path}/script.py" "{tmp_path}" >&- 2>&- <&-'], timeout=60, check=False
+        ["sh", "-c", f'exec "{sys.executable}" "{tmp_path}/script.py" "{tmp_path}" >&- 2>&- <&-'],
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0
     assert read_log(tmp_path) == "text\nraw\nchild"

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from cupola.journal import cannot_write
-from cupola.logfile import RAW, STDERR, STDOUT, Note, encode_notes, log_path, notes_path
-from cupola.middleware import records, terminal
+from cupola.lognotes import RAW, STDERR, STDOUT, Note, encode_notes, log_path, notes_path
+from cupola.middleware import children, records, terminal
 from cupola.middleware.cstdio import CStdout
 from cupola.middleware.echo import BEAT_S, Beat, DescriptorSink, Echo, Sink
 from cupola.middleware.streams import BULK_WRITES, LogStream, Mark, Notes, flush, open_text
@@ -52,9 +52,6 @@ class _Before(msgspec.Struct):
 
 
 _stack: list[Capture] = []
-_registered: set[str] = set()
-# What Python announces before it starts a child that inherits the descriptors.
-_CHILD_EVENTS = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.forkpty", "pty.spawn"})
 
 
 def start_capture(folder: Path, sink: Sink | None = None) -> Capture:
@@ -134,7 +131,7 @@ class Capture:
         self._echo = Echo(self._reader, sink or _usual_sink(out, err), frozenset(shown), self._beaten)
         self._put_in_place()
         _stack.append(self)
-        _survive_forks()
+        children.survive_forks(_stack)
         records.attach(self)
         self._breakpoint = sys.breakpointhook
         sys.breakpointhook = terminal.make_breakpoint(self._breakpoint, self.lend_terminal)
@@ -213,9 +210,9 @@ class Capture:
         """Write a record that no handler printed."""
         self._write(line.encode("utf-8", "backslashreplace") + b"\n", STDERR, mark)
 
-    def note_record(self, start: int, mark: Mark) -> None:
+    def note_record(self, start: int, mark: Mark, stream: int) -> None:
         """Note that a record was printed after a byte, past the Python-level streams."""
-        self._notes.add(start, os.lseek(self._reader, 0, os.SEEK_END), mark.at, STDERR, mark.level)
+        self._notes.add(start, os.lseek(self._reader, 0, os.SEEK_END), mark.at, stream, mark.level)
 
     # What the capture of a run inside a step needs.
 
@@ -331,7 +328,7 @@ class Capture:
             if stream == STDERR or text.closed or self._before[stream].mirror is not None:
                 continue
             if text.line_buffering and raw.writes >= BULK_WRITES:
-                _flush_before_children()
+                children.flush_before(_stack)
                 text.reconfigure(line_buffering=False)
             elif is_due and not text.line_buffering and raw.size < _CALM_BYTES:
                 text.reconfigure(line_buffering=True)
@@ -364,32 +361,6 @@ def _usual_sink(stdout: int | None, stderr: int | None) -> Sink:
     if outer is not None and outer.owns(stdout) and outer.owns(stderr):
         return outer
     return DescriptorSink(stdout, stderr)
-
-
-def _survive_forks() -> None:
-    if "forks" not in _registered:
-        _registered.add("forks")
-        os.register_at_fork(
-            before=lambda: [capture.before_fork() for capture in _stack],
-            after_in_parent=lambda: [capture.after_fork() for capture in _stack],
-            after_in_child=lambda: [capture.in_child() for capture in _stack],
-        )
-
-
-def _flush_before_children() -> None:
-    """Keep the order of what is printed and what children print, once a stream is buffered by blocks.
-
-    An audit hook can't be removed and costs 0.1 µs an event, so only processes that print very much have it.
-    """
-    if "children" not in _registered:
-        _registered.add("children")
-        sys.addaudithook(_flush_before_child)
-
-
-def _flush_before_child(event: str, _arguments: object) -> None:
-    if event in _CHILD_EVENTS:
-        for capture in _stack:
-            capture.settle()
 
 
 def _exists(descriptor: int) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import select
+import time
 from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from cupola.logfile import RAW, STDERR, Note
+from cupola.lognotes import RAW, STDERR, Note
 
 BEAT_S = 0.1
 # Each block takes the interpreter from whoever prints, so there are few.
@@ -24,7 +24,7 @@ class Sink(Protocol):
     """Takes what a run prints, to show it; called by one thread at a time."""
 
     def write(self, data: bytes, stream: int) -> None:
-        """Show some bytes; the stream is `RAW`, `STDOUT` or `STDERR` of `logfile`."""
+        """Show some bytes; the stream is `RAW`, `STDOUT` or `STDERR` of `lognotes`."""
         ...
 
 
@@ -47,7 +47,7 @@ class DescriptorSink:
                 rest = rest[os.write(target, rest) :]
             except BlockingIOError:
                 # Somebody made the terminal non-blocking; only this thread waits for it.
-                select.select([], [target], [], 1.0)
+                time.sleep(BEAT_S)
             except OSError as error:
                 if error.errno == errno.EINTR:
                     continue

@@ -10,6 +10,7 @@ import sys
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cupola.lognotes import STDERR, STDOUT
 from cupola.middleware.streams import Mark
 from cupola.settings import read_setting
 
@@ -40,13 +41,14 @@ class RecordLog(Protocol):
         """Write a record that no handler printed."""
         ...
 
-    def note_record(self, start: int, mark: Mark) -> None:
+    def note_record(self, start: int, mark: Mark, stream: int) -> None:
         """Note that a record was printed after a byte, past the Python-level streams."""
         ...
 
 
 _logs: list[RecordLog] = []
 _original: list[Any] = []
+_formatter: list[logging.Formatter] = []
 _named: dict[str, logging.Logger] = {}
 _raised: dict[str, int] = {}
 
@@ -146,31 +148,33 @@ def _write_unless_printed(
 ) -> None:
     """Write a record, unless a handler that keeps descriptor 1 or 2 from before the run has printed it."""
     written = log.read(start) if log.settle() > start else b""
-    if written and (_has_console(logger, record) or _message(record).encode(errors="replace") in written):
-        log.note_record(start, mark)
+    console = _console(logger, record) if written else None
+    if console or (written and _message(record).encode(errors="replace") in written):
+        log.note_record(start, mark, console or STDERR)
     else:
         log.write_record(_format(record), mark)
 
 
-def _has_console(logger: logging.Logger, record: logging.LogRecord) -> bool:
+def _console(logger: logging.Logger, record: logging.LogRecord) -> int | None:
+    """Return the descriptor, 1 or 2, that a handler of the record prints to."""
     import logging
 
     node: logging.Logger | None = logger
     while node is not None:
         for handler in node.handlers:
             stream = getattr(handler, "stream", None)
-            prints = isinstance(handler, logging.StreamHandler) and _number(stream) in (1, 2)
-            if prints and record.levelno >= handler.level:
-                return True
+            number = _number(stream) if isinstance(handler, logging.StreamHandler) else None
+            if number in (STDOUT, STDERR) and record.levelno >= handler.level:
+                return number
         node = node.parent if node.propagate else None
-    return False
+    return None
 
 
-def _number(stream: Any) -> int:
+def _number(stream: Any) -> int | None:
     try:
         return stream.fileno()
     except Exception:  # it is the user's object; without a descriptor it prints nowhere that we know of
-        return -1
+        return None
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -183,8 +187,10 @@ def _message(record: logging.LogRecord) -> str:
 def _format(record: logging.LogRecord) -> str:
     import logging
 
+    if not _formatter:
+        _formatter.append(logging.Formatter(_FORMAT))
     try:
-        return logging.Formatter(_FORMAT).format(record)
+        return _formatter[0].format(record)
     except Exception:  # as in `_message`
         return f"{record.levelname} {record.name}: {_message(record)}"
 

@@ -10,6 +10,7 @@ import codecs
 import errno
 import io
 import os
+import sys
 import time
 from _thread import get_ident
 from collections import deque
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from cupola.logfile import STDERR, STDOUT, Note
+from cupola.lognotes import STDERR, STDOUT, Note
 
 # A buffer as large as this makes printing 100 MB as fast as into a plain file.
 BUFFER_BYTES = 64 * 1024
@@ -66,6 +67,7 @@ class LogStream(io.RawIOBase):
     Attributes:
         log: Descriptor of the log.
         writes: Writes since the last beat; `size` their bytes.
+        is_retired: Whether the run is over.
         failure: Why text could not be written, once it couldn't.
     """
 
@@ -86,15 +88,15 @@ class LogStream(io.RawIOBase):
         self._mirror = mirror
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._wake = wake
-        self._retired = False
+        self.is_retired = False
 
     def retire(self) -> None:
         """Be a plain stream from now on: the run is over, but handlers that a step made may still hold it."""
-        self._retired = True
+        self.is_retired = True
 
     def write(self, data: Any, /) -> int:
         """Write to the log, note it, and show it where the stream stood before if that is no descriptor."""
-        if self._retired:
+        if self.is_retired:
             return self._write_plainly(data)
         if self.tied is not None:
             flush(self.tied)
@@ -123,7 +125,14 @@ class LogStream(io.RawIOBase):
         return written
 
     def _write_plainly(self, data: Any) -> int:
-        if self._mirror is not None:
+        now = sys.stderr if self._stream == STDERR else sys.stdout
+        raw = getattr(getattr(now, "buffer", None), "raw", None)
+        if isinstance(raw, LogStream) and not raw.is_retired:
+            # A later run captures: what a handler of an earlier one prints is its output like any other.
+            now.flush()
+            now.buffer.write(data)
+            now.flush()
+        elif self._mirror is not None:
             self._show(bytes(data).decode("utf-8", "backslashreplace"), self._mirror)
         elif self._target in (STDOUT, STDERR):
             return os.write(self._target, data)
@@ -167,7 +176,7 @@ def open_text(raw: LogStream) -> io.TextIOWrapper:
     # Python attributes, which makes printing a quarter slower. So it is made over one, which is then exchanged.
     buffer = io.BufferedWriter(io.FileIO(raw.log, "w", closefd=False), BUFFER_BYTES)
     text = io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
-    buffer.__init__(raw, BUFFER_BYTES)
+    buffer.__init__(raw, BUFFER_BYTES)  # pyright: ignore[reportArgumentType] — it takes any raw stream
     return text
 
 

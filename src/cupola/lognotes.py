@@ -1,0 +1,135 @@
+"""What is known of the bytes in a run's log besides the bytes: notes, in a file of their own beside it.
+
+A note says when a range was written, by which stream and at which level; a beat, about ten a second while the log
+grows, says when all bytes up to there were written. Ends of notes never decrease, so a place is found by bisection.
+Who writes them is `middleware/capture.py`; `logfile.py` reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+RAW, STDOUT, STDERR = 0, 1, 2
+"""Streams: descriptor output of C code and children, and Python's two."""
+Note = tuple[int, int, float, int, int]
+"""Start, end, time, stream and level of a range; a beat has the stream `RAW`."""
+
+_HEADER = b"CPN1"
+_NOTE = struct.Struct("<QQdBxH")
+
+
+def log_path(folder: Path) -> Path:
+    """Return where a run's folder has the log."""
+    return folder / "log"
+
+
+def notes_path(folder: Path) -> Path:
+    """Return where a run's folder has the notes."""
+    return folder / "log.notes"
+
+
+def encode_notes(notes: Iterable[Note], *, first: bool) -> bytes:
+    """Return the bytes of some notes; the first of a file begin with its header.
+
+    Ranges that follow each other directly and say the same are joined: for records within a millisecond, for other
+    text within a twentieth of a second.
+    """
+    joined: list[Note] = []
+    for note in notes:
+        if joined:
+            start, end, at, stream, level = joined[-1]
+            close = note[2] - at < (0.001 if level else 0.05)
+            if close and end == note[0] and stream == note[3] != RAW and level == note[4]:
+                joined[-1] = (start, note[1], at, stream, level)
+                continue
+        joined.append(note)
+    return (_HEADER if first else b"") + b"".join(_NOTE.pack(*note) for note in joined)
+
+
+class NoteReader:
+    """Finds what is known of a byte, for bytes in ascending order; another order works, but slower."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = notes_path(folder)
+        self._file = -1
+        self._next = 0
+        self._asked = 0
+        self._notes: deque[Note] = deque()
+        self._beats: deque[Note] = deque()
+        self._time = os.stat(log_path(folder)).st_mtime
+
+    def __enter__(self) -> NoteReader:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def find(self, at: int) -> tuple[float, int, int]:
+        """Return time, stream and level of a byte."""
+        self._go_to(at)
+        notes, beats = self._notes, self._beats
+        if notes and notes[0][0] <= at:
+            _start, _end, self._time, stream, level = notes[0]
+            return self._time, stream, level
+        if beats and beats[0][0] <= at:
+            self._time = beats[0][2]
+        return self._time, RAW, 0
+
+    def last_beat(self) -> int:
+        """Return the byte up to which all notes are there."""
+        for index in range(self._count() - 1, -1, -1):
+            note = self._read(index, 1)[0]
+            if note[3] == RAW:
+                return note[1]
+        return 0
+
+    def _go_to(self, at: int) -> None:
+        if at < self._asked or not self._next:
+            self._notes.clear()
+            self._beats.clear()
+            self._next = self._bisect(at)
+        self._asked = at
+        for found in (self._notes, self._beats):
+            while found and found[0][1] <= at:
+                found.popleft()
+        while not self._beats:
+            more = self._read(self._next, 256)
+            if not more:
+                return
+            self._next += len(more)
+            for note in more:
+                if note[1] > at:
+                    (self._beats if note[3] == RAW else self._notes).append(note)
+
+    def _bisect(self, at: int) -> int:
+        """Return the index of the first note that ends after a byte."""
+        low, high = 0, self._count()
+        while low < high:
+            middle = (low + high) // 2
+            if self._read(middle, 1)[0][1] > at:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _count(self) -> int:
+        if self._file < 0:
+            # The first output of a run makes the file, so a follower may be here before it.
+            try:
+                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return 0
+        return (os.fstat(self._file).st_size - len(_HEADER)) // _NOTE.size
+
+    def _read(self, index: int, count: int) -> list[Note]:
+        if self._file < 0:
+            return []
+        data = os.pread(self._file, count * _NOTE.size, len(_HEADER) + index * _NOTE.size)
+        whole = len(data) // _NOTE.size * _NOTE.size
+        return list(_NOTE.iter_unpack(data[:whole]))
