@@ -265,7 +265,7 @@ class RunState(msgspec.Struct):
     sealed: bool = False
 
 
-def fold(state: RunState, event: Event) -> RunState:
+def fold(state: RunState, event: Event) -> RunState:  # noqa: C901 — one flat case for each event
     """Apply one event to the state of its run, in place, and return that state."""
     match event:
         case RunStarted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import types
 from pathlib import Path
 
@@ -66,6 +67,14 @@ def describe_failure(error: BaseException, root: Path | None) -> Failure:
     except Exception as nested:  # the same: formatting calls the user's __str__ and __repr__
         text = f"{name}: {message}\n<its traceback can't be had: {type(nested).__name__}>\n"
     return Failure(type=name, message=message, traceback=text, where=_where(error, root))
+
+
+def print_failure(headline: str, error: BaseException) -> None:
+    """Print what went wrong in code of the user's that can't change a result, with the user's frames only."""
+    import traceback
+
+    strip_own_frames(error)
+    sys.stderr.write(headline + "\n" + "".join(traceback.format_exception(error)))
 
 
 def _where(error: BaseException, root: Path | None) -> str:

@@ -15,7 +15,7 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -97,10 +97,10 @@ class JournalWriter:
         Raises:
             Unreachable: The file can't be written; nothing of the event is left in it.
         """
-        frame = self._unwritten + _FRAME.pack(len(event), zlib.crc32(event)) + event
+        data = self._unwritten + frame(event)
         try:
-            written = os.write(self._file, frame)
-            if written != len(frame):
+            written = os.write(self._file, data)
+            if written != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._sync:
                 os.fdatasync(self._file)
@@ -108,7 +108,7 @@ class JournalWriter:
             os.ftruncate(self._file, self._size)
             raise cannot_write(self._path, error) from error
         self._unwritten = b""
-        self._size += len(frame)
+        self._size += len(data)
         self.head += 1
         return self.head
 
@@ -176,6 +176,11 @@ class JournalReader:
             self._next += 1
 
 
+def frame(event: bytes) -> bytes:
+    """Return bytes as they stand in a journal: length, checksum, the bytes themselves."""
+    return _FRAME.pack(len(event), zlib.crc32(event)) + event
+
+
 def frames(data: bytes, start: int) -> Iterator[tuple[bytes, int]]:
     """Yield each complete frame's bytes and where it ends, up to the first that is incomplete or damaged."""
     at = start
@@ -201,13 +206,13 @@ def epochs(folder: Path) -> list[int]:
 def bad_tail(path: Path) -> int:
     """Return how many bytes at the end of a journal file are no complete frame."""
     data = path.read_bytes()
-    end = _HEADER.size
-    for _event, end in frames(data, _HEADER.size):
-        pass
-    return max(0, len(data) - end) if len(data) >= _HEADER.size else len(data)
+    if len(data) < _HEADER.size:
+        return len(data)
+    ends = [end for _event, end in frames(data, _HEADER.size)]
+    return len(data) - (ends[-1] if ends else _HEADER.size)
 
 
-def chained(previous: bytes, events: list[bytes]) -> bytes:
+def chained(previous: bytes, events: Sequence[bytes]) -> bytes:
     """Return the chained digest after some more events."""
     for event in events:
         previous = digest.chain(previous, event)
@@ -229,18 +234,19 @@ class RunLock:
     its parent would keep the run alive.
     """
 
-    _held: dict[int, RunLock] = {}
-
     def __init__(self, file: int) -> None:
         self._file = file
-        if not self._held:
+        if not _held:
             _close_locks_in_children()
-        self._held[file] = self
+        _held[file] = self
 
     def release(self) -> None:
         """Let others write."""
-        if self._held.pop(self._file, None) is not None:
+        if _held.pop(self._file, None) is not None:
             os.close(self._file)
+
+
+_held: dict[int, RunLock] = {}
 
 
 def lock_run(folder: Path) -> RunLock | None:
@@ -320,8 +326,8 @@ _registered: list[bool] = []
 
 
 def _forget_locks() -> None:
-    for file in list(RunLock._held):
-        del RunLock._held[file]
+    for file in list(_held):
+        del _held[file]
         os.close(file)
 
 

@@ -38,13 +38,13 @@ SETTINGS = (
     Setting("root", "CUPOLA_ROOT", str, "Source root of the project, instead of the nearest folder with `.cupola/`."),
     Setting("project", "CUPOLA_PROJECT", lambda: "default", "Project that runs are recorded in."),
     Setting("durability", "CUPOLA_DURABILITY", lambda: "process",
-            "`process` survives the end of any process; `power` also survives a power cut, at the cost of a sync per record.",
+            "`process` survives the end of any process; `power` also a power cut, for a sync per record.",
             ("process", "power")),
     Setting("log_level", "CUPOLA_LOG_LEVEL", lambda: "info",
             "Lowest level that loggers of `get_logger` write: debug, info, warning, error.",
             ("debug", "info", "warning", "error")),
     Setting("progress", "CUPOLA_PROGRESS", lambda: "auto",
-            "How a run shows itself: `live` redraws, `plain` prints lines, `off` prints nothing, `auto` is `live` in a terminal and `plain` elsewhere.",
+            "How a run shows itself: `live` redraws, `plain` prints lines, `off` nothing, `auto` fits the place.",
             ("auto", "live", "plain", "off")),
 )  # fmt: skip
 BY_NAME = {setting.name: setting for setting in SETTINGS}

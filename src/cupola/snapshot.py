@@ -102,7 +102,7 @@ class StepOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         attempts, delay, backoff, jitter, max_delay, retry_on: The retry policy; exception classes as `module.Name`.
         timeout_s: Limit of one attempt in seconds.
         env: Environment variables of the step.
-        resources, image, secrets, requirements, model, orchestrator: Checked and kept; needs machinery of its own to run.
+        resources, image, secrets, requirements, model, orchestrator: Checked and kept, not carried out.
         hooks: Names of the hooks by event, for people.
         settings: Settings of components.
     """

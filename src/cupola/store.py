@@ -14,7 +14,7 @@ import msgspec
 
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import StepRecord
-from cupola.event import Event
+from cupola.event import Event, RunSealed
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -183,6 +183,10 @@ class Store(Protocol):
             Diverged: What is known already differs.
             Conflict: There is a gap before `first_seq`.
         """
+        ...
+
+    def seal(self, run: str) -> RunSealed:
+        """Return what the store gave a run whose events are all appended: its last event, for its journal."""
         ...
 
     def events(self, run: str, after: int) -> Iterator[Event]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -186,14 +186,14 @@ def call_step(
         name: _load_input(source, task, services.blobs, task.live.annotations.get(name))
         for name, source in task.spec.inputs.items()
     }
-    returned = _call(task.live.function, arguments)
+    returned = _call(task.live, arguments)
     # The arguments go before the outputs are stored, or a large input and output would be in memory at once.
     del arguments
     return _store_outputs(returned, task, services.blobs, context.recorded)
 
 
-def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    returned = function(**arguments)
+def _call(live: LiveStep, arguments: dict[str, Any]) -> Any:
+    returned = live.function(*[arguments.pop(name) for name in live.positional], **arguments)
     if hasattr(returned, "__await__") and hasattr(returned, "cr_code"):
         return _run_coroutine(returned)
     return returned
@@ -217,6 +217,8 @@ def _load_input(source: Source, task: Task, blobs: Blobs, annotation: Any) -> An
         case Gather():
             item_type = _item_annotations(annotation, len(source.items))
             items = [_load_input(item, task, blobs, item_type[i]) for i, item in enumerate(source.items)]
+            if hasattr(annotation, "_fields"):  # all outputs of a step at once, as the NamedTuple that they are of
+                return annotation(*items)
             if source.kind == "dict":
                 return dict(zip((values.decode(key) for key in source.keys), items, strict=True))
             return items if source.kind == "list" else tuple(items)
@@ -279,15 +281,16 @@ def _split(returned: Any, task: Task) -> list[Any]:
                 fix="annotate what it returns, or return nothing",
             )
         return [returned]
-    if not isinstance(returned, (tuple, list)) or len(returned) != count:
-        got = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else f"one {type_text(type(returned))}"
+    items: list[Any] | None = [*cast("Sequence[Any]", returned)] if isinstance(returned, (tuple, list)) else None
+    if items is None or len(items) != count:
+        got = f"{len(items)} values" if items is not None else f"one {type_text(type(returned))}"
         raise MaterializerError(
             f"step {task.spec.name!r} returned {got} but its annotation declares {count} outputs "
             f"({', '.join(output.name for output in task.spec.outputs)})",
             where=task.spec.source,
             fix="return a tuple with one value for each, or change the annotation",
         )
-    return list(returned)
+    return items
 
 
 def _check_type(value: Any, annotation: Any, spec: OutputSpec, task: Task) -> None:

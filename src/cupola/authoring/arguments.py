@@ -1,5 +1,6 @@
-"""What `@step(…)`, `@pipeline(…)` and `with_options(…)` take, as types for checkers; each knob is explained in
-`entities.options`, and a test holds both lists together.
+"""What `@step(…)`, `@pipeline(…)` and `with_options(…)` take, as types for checkers.
+
+Each knob is explained in `entities.options`; a test holds both lists together.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class Pipeline(Generic[P, R_co]):
 
     def __reduce__(self) -> str:
         # By name, as functions are: a child process finds the pipeline where its module defines it.
-        return self.__qualname__
+        return str(getattr(self, "__qualname__", self.name))
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name!r} of {getattr(self, '__module__', '?')}>"
@@ -132,7 +132,9 @@ class Pipeline(Generic[P, R_co]):
 class PipelineDecorator(Protocol):
     """What `@pipeline(…)` gives: it takes a function and keeps its types."""
 
-    def __call__(self, fn: Callable[P, R], /) -> Pipeline[P, R]: ...
+    def __call__(self, fn: Callable[P, R], /) -> Pipeline[P, R]:
+        """Mark a function as a pipeline."""
+        ...
 
 
 @overload
@@ -152,14 +154,25 @@ def pipeline(fn: Callable[..., Any] | None = None, **options: Unpack[PipelineArg
         ConfigError: An option is unknown or makes no sense.
     """
     if fn is None:
-        return lambda function: pipeline(function, **options)  # pyright: ignore[reportUnknownLambdaType,reportUnknownVariableType] — typed by the overloads
-    if isinstance(fn, Pipeline):
-        raise CompileError(f"{fn!r} is marked @pipeline twice", where=caller_place(), fix="use .with_options(…)")
-    if not callable(fn):
+
+        def mark(function: Any) -> Pipeline[..., Any]:
+            return _mark(function, options)
+
+        return mark
+    return _mark(fn, options)
+
+
+def _mark(function: Any, options: PipelineArguments) -> Pipeline[..., Any]:
+    if isinstance(function, Pipeline):
+        raise CompileError("a pipeline is marked @pipeline twice", where=caller_place(), fix="use .with_options(…)")
+    if not callable(function):
         raise CompileError(
-            f"@pipeline was given {fn!r}, which is no function", where=caller_place(), fix="write @pipeline above a def"
+            f"@pipeline was given {function!r}, which is no function",
+            where=caller_place(),
+            fix="write @pipeline above a def",
         )
-    refuse_shadowing(fn, "pipeline", pipeline)
-    adopt(fn)
-    knobs: PipelineKnobs = read_knobs(PipelineKnobs, options, f"@pipeline at {place_of(fn)}")
-    return Pipeline(PipelineDefinition(function=fn, name=options.get("name") or own_name(fn, "pipeline"), knobs=knobs))
+    refuse_shadowing(function, "pipeline", pipeline)
+    adopt(function)
+    knobs: PipelineKnobs = read_knobs(PipelineKnobs, options, f"@pipeline at {place_of(function)}")
+    name = options.get("name") or own_name(function, "pipeline")
+    return Pipeline(PipelineDefinition(function=function, name=name, knobs=knobs))

@@ -1,11 +1,11 @@
-"""What a call or a command asks of a pipeline, resolved: parameters and options from all layers, and where each is from."""
+"""What a call or a command asks of a pipeline: parameters and options from all layers, and where each was said."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
@@ -156,7 +156,7 @@ def _shown_options(pipeline: PipelineDefinition, files: Sequence[ConfigFile], no
 
 def _dig(value: Any, path: Sequence[str]) -> Any:
     for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        value = cast("Mapping[Any, Any]", value).get(name) if isinstance(value, Mapping) else getattr(value, name, None)
     return value
 
 

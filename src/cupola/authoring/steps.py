@@ -6,8 +6,8 @@ is being compiled it wires; `run` records a run of this one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
@@ -70,7 +70,7 @@ class Step(Generic[P, R_co]):
         """
         outputs: list[Output[Any]] = []
         for other in others:
-            parts = other if isinstance(other, (tuple, list)) else (other,)
+            parts = cast("Sequence[Any]", other) if isinstance(other, (tuple, list)) else (other,)
             for part in parts:
                 if not isinstance(part, Output):
                     raise CompileError(
@@ -78,7 +78,7 @@ class Step(Generic[P, R_co]):
                         where=caller_place(),
                         fix="pass what a call of a step returned in this pipeline",
                     )
-                outputs.append(part)
+                outputs.append(cast("Output[Any]", part))
         return Step(msgspec.structs.replace(self.definition, after=(*self.definition.after, *outputs)))
 
     def with_options(self, **options: Unpack[StepArguments]) -> Step[P, R_co]:
@@ -101,8 +101,13 @@ class Step(Generic[P, R_co]):
         from cupola.authoring.calls import given_arguments, run_request
         from cupola.authoring.requests import Request
 
+        def call(**values: Any) -> Any:
+            trace = current_trace()
+            assert trace is not None, "compiling opens a trace before it calls the pipeline function"
+            return add_call(trace, self.definition, (), values)
+
         alone = PipelineDefinition(
-            function=lambda **values: add_call(_open_trace(), self.definition, (), values),
+            function=call,
             subject=self.definition.function,
             name=self.name,
             knobs=PipelineKnobs(),
@@ -114,14 +119,10 @@ class Step(Generic[P, R_co]):
 
     def __reduce__(self) -> str:
         # By name, as functions are: a child process finds the step where its module defines it.
-        return self.__qualname__
+        return str(getattr(self, "__qualname__", self.name))
 
     def __repr__(self) -> str:
         return f"<step {self.name!r} of {getattr(self, '__module__', '?')}>"
-
-
-def _open_trace() -> Any:
-    return current_trace()
 
 
 class StepDecorator(Protocol):
@@ -159,17 +160,28 @@ def step(fn: Callable[..., Any] | None = None, **options: Unpack[StepArguments])
         2
     """
     if fn is None:
-        return lambda function: step(function, **options)  # pyright: ignore[reportUnknownLambdaType,reportUnknownVariableType] — typed by the overloads
-    if isinstance(fn, Step):
-        raise CompileError(f"{fn!r} is marked @step twice", where=caller_place(), fix="use .with_options(…)")
-    if not callable(fn):
+
+        def mark(function: Any) -> Step[..., Any]:
+            return _mark(function, options)
+
+        return mark
+    return _mark(fn, options)
+
+
+def _mark(function: Any, options: StepArguments) -> Step[..., Any]:
+    if isinstance(function, Step):
+        raise CompileError("a step is marked @step twice", where=caller_place(), fix="use .with_options(…)")
+    if not callable(function):
         raise CompileError(
-            f"@step was given {fn!r}, which is no function", where=caller_place(), fix="write @step above a def"
+            f"@step was given {function!r}, which is no function",
+            where=caller_place(),
+            fix="write @step above a def",
         )
-    refuse_shadowing(fn, "step", step)
-    adopt(fn)
-    knobs: StepKnobs = read_knobs(StepKnobs, options, f"@step at {place_of(fn)}")
-    return Step(StepDefinition(function=fn, name=options.get("name") or own_name(fn, "step"), knobs=knobs))
+    refuse_shadowing(function, "step", step)
+    adopt(function)
+    knobs: StepKnobs = read_knobs(StepKnobs, options, f"@step at {place_of(function)}")
+    name = options.get("name") or own_name(function, "step")
+    return Step(StepDefinition(function=function, name=name, knobs=knobs))
 
 
 def own_name(function: Any, kind: str) -> str:
@@ -195,5 +207,5 @@ def refuse_shadowing(function: Any, kind: str, decorator: object) -> None:
         raise CompileError(
             f"a {kind} named {kind!r} overwrites the decorator {kind!r} in its module",
             where=place_of(function),
-            fix=f"give the function another name, or import the decorator under another: from cupola import {kind} as …",
+            fix=f"rename the function, or import the decorator under another name: from cupola import {kind} as …",
         )

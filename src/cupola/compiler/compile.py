@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
@@ -118,7 +118,7 @@ def compile_pipeline(
 
 def _private(value: Any) -> Any:
     """Return a copy that the pipeline function may change without changing a default or the caller's object."""
-    return value if values.is_immutable(value) else values.decode(values.encode(value), type(value))
+    return value if values.is_immutable(value) else values.decode(values.encode(value), cast("object", type(value)))
 
 
 def _refuse_unknown_steps(trace: Trace, layers: Sequence[KnobLayer]) -> None:
@@ -163,12 +163,11 @@ def _returned(pipeline: PipelineDefinition, trace: Trace, returned: Any) -> tupl
         return ()
     place = source_name(pipeline.described)
     declared = read_signature(pipeline.described)
-    items: list[Any] = (
-        list(returned) if isinstance(returned, tuple) and (declared.multiple or _loose(declared)) else [returned]
-    )
+    several = isinstance(returned, tuple) and (declared.multiple or _loose(declared))
+    items: list[Any] = list(cast("tuple[Any, ...]", returned)) if several else [returned]
     if declared.multiple and len(items) != len(declared.outputs):
         raise CompileError(
-            f"pipeline {pipeline.name!r} returns {len(items)} values but its annotation declares {len(declared.outputs)}",
+            f"pipeline {pipeline.name!r} returns {len(items)} values but declares {len(declared.outputs)}",
             where=place,
             fix="return as many values as the annotation has",
         )

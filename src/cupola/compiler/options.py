@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
@@ -192,14 +192,15 @@ def _texts(said: object, name: str, where: str) -> dict[str, str]:
         raise ConfigError(
             f"{name}={said!r} must map names to texts", where=where, fix=f"write {name}={{'NAME': 'text'}}"
         )
-    for key, value in said.items():
+    given = cast("Mapping[Any, Any]", said)
+    for key, value in given.items():
         if not isinstance(key, str) or not isinstance(value, str) or "=" in key or "\0" in key + value or not key:
             raise ConfigError(
                 f"{name}[{key!r}]={value!r} is no environment variable",
                 where=where,
                 fix="names and values must be texts; numbers as texts",
             )
-    return dict(sorted(said.items()))
+    return dict(sorted(given.items()))
 
 
 def _text(said: object, name: str, where: str) -> str:
@@ -215,8 +216,10 @@ def _requirements(said: object, where: str) -> tuple[str, ...]:
         return ()
     if isinstance(said, (str, os.PathLike)):
         return (f"file:{os.fspath(said)}",)
-    if isinstance(said, Sequence) and all(isinstance(line, str) for line in said):
-        return tuple(said)
+    if isinstance(said, Sequence):
+        lines = cast("Sequence[Any]", said)
+        if all(isinstance(line, str) for line in lines):
+            return tuple(lines)
     raise ConfigError(f"requirements={said!r} must be a list of requirements or the path of a file", where=where)
 
 

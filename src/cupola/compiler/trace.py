@@ -7,10 +7,10 @@ while a trace is open. Nothing of the user's steps runs here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -132,76 +132,43 @@ class Output(Generic[T]):
 
     def __getattr__(self, name: str) -> NoReturn:
         # Protocol look-ups (copy, pickle, numpy, notebooks) must see a plain missing attribute.
-        if name.startswith("__") or name.startswith("_repr_") or name.startswith("_ipython"):
+        if name.startswith(("__", "_repr_", "_ipython")):
             raise AttributeError(name)
-        raise self._used(f".{name}")
-
-    def _used(self, how: str) -> CompileError:
-        return CompileError(
-            f"output {self.name!r} of step {self.node.name!r} was used as a value ({how}) while the pipeline was wired; "
-            "there is no value yet",
-            where=f"pipeline at {caller_place()}",
-            fix="pass it to a step and do it there; pipelines whose own control flow needs values are written with dynamic=True "
-            "and .map, which are not part of this version",
-        )
-
-    def __bool__(self) -> NoReturn:
-        raise self._used("as a condition")
-
-    def __iter__(self) -> NoReturn:
-        raise self._used("by iterating")
-
-    def __len__(self) -> NoReturn:
-        raise self._used("len()")
-
-    def __getitem__(self, key: Any) -> NoReturn:
-        raise self._used(f"[{key!r}]")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise self._used("by calling it")
-
-    def __contains__(self, item: Any) -> NoReturn:
-        raise self._used("in")
-
-    def __int__(self) -> NoReturn:
-        raise self._used("int()")
-
-    def __float__(self) -> NoReturn:
-        raise self._used("float()")
-
-    def __index__(self) -> NoReturn:
-        raise self._used("as an index")
-
-    def __str__(self) -> NoReturn:
-        raise self._used("str()")
-
-    def __format__(self, spec: str) -> NoReturn:
-        raise self._used("in a text")
-
-    def __reduce__(self) -> NoReturn:
-        raise self._used("pickle")
-
-    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise self._used("as an array")
+        raise used_as_value(self, f".{name}")
 
 
-def _refuse(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: Output[Any], *others: Any) -> NoReturn:
-        raise self._used(name)
+def used_as_value(output: Output[Any], how: str) -> CompileError:
+    """Return the error for an output that was used as a value while a pipeline was wired."""
+    return CompileError(
+        f"output {output.name!r} of step {output.node.name!r} was used as a value ({how}), "
+        "but while a pipeline is wired there is no value yet",
+        where=f"pipeline at {caller_place()}",
+        fix="pass it to a step and do it there; dynamic=True and .map, which work on values, come with a later version",
+    )
+
+
+def _refuse(how: str) -> Callable[..., NoReturn]:
+    def refuse(self: Output[Any], *_others: Any, **_named: Any) -> NoReturn:
+        raise used_as_value(self, how)
 
     return refuse
 
 
-_OPERATORS = {
+_USES = {
+    "as a condition": ("__bool__",), "by iterating": ("__iter__",), "len()": ("__len__",), "[…]": ("__getitem__",),
+    "by calling it": ("__call__",), "in": ("__contains__",), "int()": ("__int__",), "float()": ("__float__",),
+    "as an index": ("__index__",), "str()": ("__str__",), "in a text": ("__format__",), "pickle": ("__reduce__",),
+    "as an array": ("__array__",),
     "+": ("__add__", "__radd__"), "-": ("__sub__", "__rsub__"), "*": ("__mul__", "__rmul__"),
     "/": ("__truediv__", "__rtruediv__"), "//": ("__floordiv__", "__rfloordiv__"), "%": ("__mod__", "__rmod__"),
     "**": ("__pow__", "__rpow__"), "@": ("__matmul__", "__rmatmul__"), "&": ("__and__", "__rand__"),
     "|": ("__or__", "__ror__"), "^": ("__xor__", "__rxor__"), "<": ("__lt__",), "<=": ("__le__",), ">": ("__gt__",),
     ">=": ("__ge__",), "-x": ("__neg__",), "+x": ("__pos__",), "~": ("__invert__",), "abs()": ("__abs__",),
 }  # fmt: skip
-for _operator, _methods in _OPERATORS.items():
+"""What can be done with a value, and the methods that Python calls for it."""
+for _how, _methods in _USES.items():
     for _method in _methods:
-        setattr(Output, _method, _refuse(_operator))
+        setattr(Output, _method, _refuse(_how))
 
 
 def current_trace() -> Trace | None:
@@ -210,7 +177,7 @@ def current_trace() -> Trace | None:
 
 
 @contextmanager
-def tracing(pipeline: PipelineDefinition) -> Iterator[Trace]:
+def tracing(pipeline: PipelineDefinition) -> Generator[Trace]:
     """Open a trace for a pipeline; step calls inside are collected."""
     trace = Trace(pipeline.name, nested=(pipeline,))
     token = _trace.set(trace)
@@ -221,7 +188,7 @@ def tracing(pipeline: PipelineDefinition) -> Iterator[Trace]:
 
 
 @contextmanager
-def nested_in(trace: Trace, pipeline: PipelineDefinition) -> Iterator[None]:
+def nested_in(trace: Trace, pipeline: PipelineDefinition) -> Generator[None]:
     """Give the steps that are called inside the name of a nested pipeline as a prefix, and its options."""
     outer = trace.prefix, trace.nested
     trace.prefix = free_name(trace, pipeline.name) + "/"
@@ -271,12 +238,12 @@ def add_call(trace: Trace, step: StepDefinition, args: Sequence[Any], kwargs: Ma
         place=place,
     )
     trace.nodes.append(node)
-    outputs = tuple(Output(node, declaration) for declaration in signature.outputs)
-    if not outputs:
-        return Output(node, None)
+    if not signature.outputs:
+        return Output[Any](node, None)
+    outputs = [Output[Any](node, declaration) for declaration in signature.outputs]
     if signature.named_tuple is not None:
         return signature.named_tuple(*outputs)
-    return outputs if signature.multiple else outputs[0]
+    return tuple(outputs) if signature.multiple else outputs[0]
 
 
 def bind(
@@ -339,7 +306,7 @@ def match(
 def wire(trace: Trace, value: Any, path: str, place: str) -> Source:
     """Return how an argument becomes an input: a literal, an output, or a list, tuple or dict with outputs inside."""
     if isinstance(value, Output):
-        node = _checked(trace, value, path, place)
+        node = _checked(trace, cast("Output[Any]", value), path, place)
         if value.declaration is None:
             raise CompileError(
                 f"{path} gets what step {node.name!r} returns, but that step returns nothing",
@@ -348,11 +315,7 @@ def wire(trace: Trace, value: Any, path: str, place: str) -> Source:
             )
         return FromStep(node.position, value.declaration.name)
     if _holds_output(value):
-        if isinstance(value, dict):
-            items = tuple(wire(trace, item, f"{path}[{key!r}]", place) for key, item in value.items())
-            return Gather("dict", items, tuple(values.encode(key, path=path) for key in value))
-        kind = "list" if isinstance(value, list) else "tuple"
-        return Gather(kind, tuple(wire(trace, item, f"{path}[{i}]", place) for i, item in enumerate(value)))
+        return _gather(trace, value, path, place)
     try:
         return Literal(values.encode(value, path=path))
     except MaterializerError as error:
@@ -363,19 +326,29 @@ def wire(trace: Trace, value: Any, path: str, place: str) -> Source:
         ) from error
 
 
+def _gather(trace: Trace, value: Any, path: str, place: str) -> Gather:
+    if type(value) is dict:
+        named = cast("dict[Any, Any]", value)
+        items = tuple(wire(trace, item, f"{path}[{key!r}]", place) for key, item in named.items())
+        return Gather("dict", items, tuple(values.encode(key, path=path) for key in named))
+    kind = "list" if type(value) is list else "tuple"
+    items = [wire(trace, item, f"{path}[{i}]", place) for i, item in enumerate(cast("list[Any]", value))]
+    return Gather(kind, tuple(items))
+
+
 def _holds_output(value: Any) -> bool:
     if type(value) is dict:
-        return any(isinstance(item, Output) or _holds_output(item) for item in value.values())
-    if type(value) in (list, tuple):
-        return any(isinstance(item, Output) or _holds_output(item) for item in value)
-    return False
+        value = cast("dict[Any, Any]", value).values()
+    elif type(value) is not list and not isinstance(value, tuple):  # also a NamedTuple of outputs
+        return False
+    return any(isinstance(item, Output) or _holds_output(item) for item in cast("Iterable[Any]", value))
 
 
 def _checked(trace: Trace, output: Output[Any], user: str, place: str) -> Node:
     node = output.node
     if node.position >= len(trace.nodes) or trace.nodes[node.position] is not node:
         raise CompileError(
-            f"{user!r} uses an output of step {node.name!r}, which belongs to another pipeline or an earlier compilation",
+            f"{user!r} uses an output of step {node.name!r}, which isn't part of this pipeline",
             where=place,
             fix="call that step inside this pipeline; keep no outputs in global variables",
         )

@@ -1,8 +1,8 @@
 """The cache: which earlier result may stand for a step, and what decided it.
 
-A key has two parts. The base key is in the snapshot: code, literal inputs, options. The inputs key is made here, from the
-digests of the outputs that a step reads and of the files and variables that count for it. One query brings the newest
-results for all base keys of a run; the chain of steps is then resolved in memory.
+A key has two parts. The base key is in the snapshot: code, literal inputs, options. The inputs key is made here, from
+the digests of the outputs that a step reads and of the files and variables that count for it. One query brings the
+newest results for all base keys of a run; the chain of steps is then resolved in memory.
 """
 
 from __future__ import annotations

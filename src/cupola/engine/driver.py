@@ -55,34 +55,37 @@ class Verdict(msgspec.Struct, frozen=True):
     signal: str = ""
 
 
-class Driver:
-    """Drives one run; made by `launch`, used once.
+class Desk(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver works with.
 
     Attributes:
-        cancelled_by: Name of the signal that stopped the run, else empty.
+        recorder: Takes the events.
+        log: Where output goes.
+        reporter: Shows the run while it lasts.
+        interrupts: What signals asked for.
+        tell_step_hook: Calls a hook of the user's with the `StepRun` for a moment.
     """
 
-    def __init__(
-        self,
-        compiled: Compiled,
-        site: Site,
-        recorder: Recorder,
-        log: Log,
-        reporter: Reporter,
-        interrupts: Interrupts,
-        run: RunInfo,
-        tell_step_hook: Callable[[Hook, Moment], None],
-    ) -> None:
+    recorder: Recorder
+    log: Log
+    reporter: Reporter
+    interrupts: Interrupts
+    tell_step_hook: Callable[[Hook, Moment], None]
+
+
+class Driver:
+    """Drives one run; made by `launch`, used once."""
+
+    def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
         self._site = site
-        self._recorder = recorder
-        self._log = log
-        self._reporter = reporter
-        self._interrupts = interrupts
+        self._recorder = desk.recorder
+        self._log = desk.log
+        self._reporter = desk.reporter
+        self._interrupts = desk.interrupts
         self._manifests: dict[tuple[int, str], Manifest] = {}
         self._shared: dict[tuple[int, str], Any] = {}
-        self._done: set[int] = set()
         self._not_done: dict[int, int] = {}
         self._consumers_left = count_consumers(self._snapshot)
         self._failed: tuple[int, Outcome] | None = None
@@ -91,8 +94,8 @@ class Driver:
             pipeline=PipelineInfo(self._snapshot.pipeline, self._snapshot.source),
             root=site.root,
             blobs=site.blobs,
-            artifacts=open_services(site, recorder.project),
-            tell_hook=tell_step_hook,
+            artifacts=open_services(site, desk.recorder.project),
+            tell_hook=desk.tell_step_hook,
             report=self._retrying,
         )
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
@@ -161,7 +164,6 @@ class Driver:
         for version in entry.outputs:
             if not version.saved:
                 self._keep(position, version.output, version.manifest)
-        self._done.add(position)
         self._reporter.step_finished(spec.name, StepStatus.CACHED, entry.duration_s)
 
     def _run(self, task: Task, inputs: Inputs, note: str, verified: CacheEntry | None) -> None:
@@ -228,7 +230,6 @@ class Driver:
         for output, value in outcome.objects.items():
             if self._consumers_left.get((task.position, output)):
                 self._shared[task.position, output] = value
-        self._done.add(task.position)
 
     def _ended_badly(self, task: Task, inputs: Inputs, outcome: Outcome) -> None:
         assert outcome.failure is not None

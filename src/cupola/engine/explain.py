@@ -21,8 +21,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that differs from the earlier record.
 
     Attributes:
-        kind: `function`, `class`, `constant`, `default`, `closure`, `decorator`, `module`, `library`, `python` for code;
-            `parameter`, `input`, `file`, `env`, `option` for what is read; `first`, `cache`, `result` for the rest.
+        kind: `function`, `class`, `constant`, `default`, `closure`, `decorator`, `module`, `library`, `python` of code;
+            for what is read `parameter`, `input`, `file`, `env`, `option`; `first`, `cache`, `result` for the rest.
         name: What it is called.
         file, line: Where it is defined now, relative to the source root; empty and 0 where that means nothing.
         old, new: What it was and is: a value, a version, or a short digest; empty where there was or is none.
@@ -293,11 +293,11 @@ def compare_options(now: Side, before: Side) -> list[Cause]:
                     kind="option", name=name.removeprefix("cache_"), old=repr(was), new=repr(is_now), step=now.spec.name
                 )
             )
-    for name in dict.fromkeys((*new.env, *old.env)):
-        if new.env.get(name) != old.env.get(name):
-            causes.append(
-                Cause(kind="env", name=name, old=old.env.get(name, ""), new=new.env.get(name, ""), step=now.spec.name)
-            )
+    causes += [
+        Cause(kind="env", name=name, old=old.env.get(name, ""), new=new.env.get(name, ""), step=now.spec.name)
+        for name in dict.fromkeys((*new.env, *old.env))
+        if new.env.get(name) != old.env.get(name)
+    ]
     outputs_now = [(output.name, output.materializer) for output in now.spec.outputs]
     outputs_before = [(output.name, output.materializer) for output in before.spec.outputs]
     if outputs_now != outputs_before:

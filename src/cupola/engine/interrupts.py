@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -53,7 +53,7 @@ class Interrupts:
         self._handlers = {}
 
     @contextmanager
-    def stopping(self, what: str) -> Iterator[None]:
+    def stopping(self, what: str) -> Generator[None]:
         """Let signals raise inside: `what` is stopped by them."""
         self._running = what
         try:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
 
 from cupola.compiler.compile import Compiled
 from cupola.context import RunInfo
-from cupola.engine.driver import Driver, Verdict
+from cupola.engine.driver import Desk, Driver, Verdict
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import Reporter
@@ -24,11 +24,12 @@ from cupola.engine.site import Site
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunStatus
 from cupola.errors import ConfigError, Unreachable
-from cupola.event import RunSealed, RunStarted
+from cupola.event import RunStarted
+from cupola.failures import print_failure
 from cupola.ids import new_id, now
 from cupola.journal import JournalWriter, RunLock, archive, cannot_write, live_folder, lock_run
 from cupola.middleware.attempt import Hook, Moment
-from cupola.middleware.capture import Capture, start_capture
+from cupola.middleware.capture import start_capture
 from cupola.snapshot import Snapshot
 from cupola.version import VERSION
 
@@ -74,38 +75,55 @@ def launch_run(
     refuse_later_options(compiled.snapshot)
     run = new_id()
     folder = live_folder(site.home, run)
-    lock = _make_folder(folder)
-    interrupts = Interrupts()
-    capture: Capture | None = None
-    try:
+    with ExitStack() as stack:
+        stack.callback(reporter.close)
+        stack.callback(_make_folder(folder).release)
         journal = JournalWriter(folder, 1, 0, sync=site.sync)
+        stack.callback(journal.close)
         recorder = Recorder(run, journal, site.store)
-        started = now()
-        name = f"{compiled.snapshot.pipeline}-{run[-6:]}"
-        recorder.record(_run_started(compiled, site, run, name, started, facts))
+        started = _run_started(compiled, site, run, facts)
+        recorder.record(started)
+        interrupts = Interrupts()
+        stack.callback(interrupts.restore)
         interrupts.install()
         capture = start_capture(folder, reporter.sink())
-        reporter.run_started(name, run, compiled.snapshot.pipeline, len(compiled.snapshot.steps))
-        info = RunInfo(run, name, site.project, compiled.snapshot.params)
-        _tell(compiled.hooks, "on_start", run, recorder, audience, interrupts)
-        driver = Driver(
-            compiled, site, recorder, capture, reporter, interrupts, info,
-            lambda hook, moment: audience.tell_step_hook(run, hook, moment),
-        )  # fmt: skip
-        verdict = driver.drive()
-        recorder.project()
-        for event in _ends(verdict.status):
-            _tell(compiled.hooks, event, run, recorder, audience, interrupts)
+        stack.callback(capture.stop)
+        stack.callback(report_crashes())
+        reporter.run_started(started.name, run, started.pipeline, len(compiled.snapshot.steps))
+        desk = Desk(
+            recorder=recorder,
+            log=capture,
+            reporter=reporter,
+            interrupts=interrupts,
+            tell_step_hook=lambda hook, moment: audience.tell_step_hook(run, hook, moment),
+        )
+        verdict = _drive(compiled, site, desk, audience, RunInfo(run, started.name, site.project, started.params))
         capture.stop()
-        reporter.run_finished(verdict.status, now() - started)
-        _seal(run, recorder, journal, site)
-        return Launched(run=run, verdict=verdict)
-    finally:
-        if capture is not None:
-            capture.stop()
-        interrupts.restore()
-        reporter.close()
-        lock.release()
+        reporter.run_finished(verdict.status, now() - started.at)
+        _seal(run, recorder, site)
+    return Launched(run=run, verdict=verdict)
+
+
+def _drive(compiled: Compiled, site: Site, desk: Desk, audience: Audience, run: RunInfo) -> Verdict:
+    _tell("on_start", compiled, desk, audience, run.id)
+    verdict = Driver(compiled, site, desk, run).drive()
+    desk.recorder.project()
+    for event in _ends(verdict.status):
+        _tell(event, compiled, desk, audience, run.id)
+    return verdict
+
+
+def report_crashes() -> Callable[[], None]:
+    """Let a crash in C code (SIGSEGV, SIGABRT, …) say its signal and the Python frames in the log; return the undo."""
+    import faulthandler
+
+    if faulthandler.is_enabled():
+        return lambda: None
+    try:
+        faulthandler.enable(file=2, all_threads=False)
+    except (OSError, ValueError, RuntimeError):  # no descriptor 2
+        return lambda: None
+    return faulthandler.disable
 
 
 def refuse_later_options(snapshot: Snapshot) -> None:
@@ -132,16 +150,14 @@ def _make_folder(folder: Path) -> RunLock:
     return lock
 
 
-def _run_started(
-    compiled: Compiled, site: Site, run: str, name: str, at: float, facts: Mapping[str, str]
-) -> RunStarted:
+def _run_started(compiled: Compiled, site: Site, run: str, facts: Mapping[str, str]) -> RunStarted:
     inline = len(compiled.data) <= INLINE_BYTES
     blob = "" if inline else site.blobs.put_bytes(compiled.data)[0]
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
     return RunStarted(
-        at=at,
+        at=now(),
         run=run,
-        name=name,
+        name=f"{compiled.snapshot.pipeline}-{run[-6:]}",
         pipeline=compiled.snapshot.pipeline,
         source=compiled.snapshot.source,
         snapshot=compiled.id,
@@ -169,26 +185,21 @@ def _ends(status: RunStatus) -> tuple[str, ...]:
     return (first, "on_end") if first else ("on_end",)
 
 
-def _tell(
-    hooks: Mapping[str, Hook], event: str, run: str, recorder: Recorder, audience: Audience, interrupts: Interrupts
-) -> None:
-    hook = hooks.get(event)
+def _tell(event: str, compiled: Compiled, desk: Desk, audience: Audience, run: str) -> None:
+    hook = compiled.hooks.get(event)
     if hook is None:
         return
-    recorder.project()
+    desk.recorder.project()
     try:
-        with interrupts.stopping(f"hook {event}"):
+        with desk.interrupts.stopping(f"hook {event}"):
             audience.tell_run_hook(run, hook)
-    except Exception:  # a hook is the user's code: whatever it raises must not change the run's own result
-        import traceback
-
-        sys.stderr.write(f"hook {event} of the run failed; the run's own result stands\n")
-        traceback.print_exc()
+    except Exception as error:  # a hook is the user's code: whatever it raises must not change the run's own result
+        print_failure(f"hook {event} of the run failed; the run's own result stands", error)
     except BaseException:  # a signal stops the hook; the run has ended already or will see the signal itself
         sys.stderr.write(f"hook {event} of the run was stopped\n")
 
 
-def _seal(run: str, recorder: Recorder, journal: JournalWriter, site: Site) -> None:
+def _seal(run: str, recorder: Recorder, site: Site) -> None:
     """Write what the store gave the run, and move its folder to the finished ones.
 
     When the store can't be written now, its next reader does the same from the journal.
@@ -196,9 +207,7 @@ def _seal(run: str, recorder: Recorder, journal: JournalWriter, site: Site) -> N
     recorder.project()
     if recorder.trouble is not None:
         raise recorder.trouble
-    sealed: RunSealed = site.store.seal(run)
-    recorder.record(sealed)
+    recorder.record(site.store.seal(run))
     recorder.project()
-    journal.close()
     with suppress(OSError):
         archive(site.home, run)

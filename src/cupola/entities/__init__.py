@@ -1,0 +1,1 @@
+"""The nouns: options, runs, steps, artifacts, as immutable data."""

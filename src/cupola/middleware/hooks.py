@@ -5,11 +5,10 @@ A hook that fails is logged in the step's log and changes nothing else.
 
 from __future__ import annotations
 
-import sys
-import traceback
 from typing import Any
 
 from cupola.entities.run import Failure, StepStatus
+from cupola.failures import print_failure
 from cupola.middleware.attempt import Attempt, Moment, Proceed
 
 
@@ -46,6 +45,5 @@ def _call(event: str, attempt: Attempt, status: StepStatus, failure: Failure | N
     step = attempt.context.step
     try:
         attempt.tell_hook(hook, Moment(step.position, step.name, status, attempt.number, failure))
-    except Exception:  # a hook is the user's code: whatever it raises must not change the step's own result
-        sys.stderr.write(f"hook {event} of step {step.name!r} failed; the step's own result stands\n")
-        traceback.print_exc()
+    except Exception as error:  # a hook is the user's code: whatever it raises must not change the step's own result
+        print_failure(f"hook {event} of step {step.name!r} failed; the step's own result stands", error)
