@@ -8,7 +8,6 @@ from cupola.stores.projection import Batch
 from cupola.stores.rows import bucket, encode
 from cupola.stores.versions import Given, given_by, write_versions
 
-
 _USED = (
     "SELECT version.digest FROM version JOIN run ON run.number = version.run"
     " WHERE run.id = ? AND version.step = ? AND version.position = ?"
@@ -31,8 +30,8 @@ def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: 
         for draft, reason in write_versions(batch.db, run.number, run.project, batch.versions, known):
             detail = batch.steps[draft.step].detail
             detail.warnings = (*detail.warnings, reason)
-    _write_steps(batch)
     _write_inputs(batch)
+    _write_steps(batch)
     _write_tags(batch)
     _write_metadata(batch)
     if batch.dead:
@@ -55,17 +54,17 @@ def _write_steps(batch: Batch) -> None:
 
 def _write_inputs(batch: Batch) -> None:
     run = batch.run.number
+    for step, *version in batch.used:
+        found = batch.db.execute(_USED, version).fetchone()
+        if found:
+            batch.steps[step].detail.loaded.append(found[0])
     # What a cached step would have read was read by the step that it stands for.
     rows = [
         (bucket(digest), run, position)
         for position, step in batch.steps.items()
-        if step.detail.inputs and not step.detail.from_run
-        for digest in step.detail.inputs.values()
+        if not step.detail.from_run and (step.detail.inputs or step.detail.loaded)
+        for digest in (*step.detail.inputs.values(), *step.detail.loaded)
     ]
-    for step, *version in batch.used:
-        found = batch.db.execute(_USED, version).fetchone()
-        if found:
-            rows.append((bucket(found[0]), run, step))
     batch.db.executemany("INSERT OR IGNORE INTO input VALUES (?, ?, ?)", rows)
 
 

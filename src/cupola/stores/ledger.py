@@ -7,7 +7,8 @@ that wrote it, a reader that found it, whoever settles a dead run.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -33,6 +34,24 @@ class Position(msgspec.Struct, frozen=True):
     head: int = 0
     status: str = ""
     sealed: bool = False
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """Events that are new to the database.
+
+    Attributes:
+        epoch: Epoch of the journal they stand in.
+        head: Sequence number of the last of them.
+        digest: Chained digest up to that.
+        events: The events, encoded.
+        sealed: What the store gave the run before a rebuild.
+    """
+
+    epoch: int
+    head: int
+    digest: bytes
+    events: Sequence[bytes]
+    sealed: RunSealed | None = None
 
 
 class Ledger:
@@ -76,9 +95,10 @@ class Ledger:
                 self._check_same(run, first_seq, events[:known], head, digest)
             new = events[known:]
             if new:
-                digest = journal.chained(digest, new)
-                self._apply(db, draft, run, epoch, head, new, digest, sealed)
-                head += len(new)
+                if draft is None:
+                    draft = start_run(db, _first(run, new), epoch, sealed.number if sealed else None)
+                before, digest, head = digest, journal.chained(digest, new), head + len(new)
+                self._apply(db, draft, Arrival(epoch, head, digest, new, sealed), before)
                 self._seen[run] = (head, digest)
         return Applied(head, digest)
 
@@ -96,11 +116,9 @@ class Ledger:
 
     def position(self, run: str) -> Position:
         """Return how far the database knows a run's journal."""
-        row = self.database.reading().execute(
-            "SELECT epoch, journal_bytes, head, status, sealed FROM run WHERE id = ?", (run,)
-        )
-        found = row.fetchone()
-        return Position(*found[:4], bool(found[4])) if found else Position()
+        sql = "SELECT epoch, journal_bytes, head, status, sealed FROM run WHERE id = ?"
+        row = self.database.reading().execute(sql, (run,)).fetchone()
+        return Position(row[0], row[1], row[2], row[3], bool(row[4])) if row else Position()
 
     def snapshot_bytes(self, snapshot: str) -> bytes:
         """Return the bytes of a snapshot."""
@@ -131,7 +149,7 @@ class Ledger:
             if len(before) != first_seq - 1:
                 raise Conflict(f"run {run}: its journal doesn't hold the events before {first_seq}")
             chained = journal.chained(b"", before)
-        chained = journal.chained(chained, list(known))
+        chained = journal.chained(chained, known)
         reached = first_seq + len(known) - 1
         self._seen[run] = (reached, chained)
         # A reader may have projected more than this: then the next append, which begins here, reaches further.
@@ -145,23 +163,40 @@ class Ledger:
     def _stored_frames(self, run: str) -> Iterator[journal.Frame]:
         return journal.JournalReader(journal.run_folder(self.database.home, run)).read()
 
-    def _apply(
-        self,
-        db: sqlite3.Connection,
-        draft: RunDraft | None,
-        run: str,
-        epoch: int,
-        head: int,
-        events: Sequence[bytes],
-        digest: bytes,
-        sealed: RunSealed | None,
-    ) -> None:
-        if draft is None:
-            draft = start_run(db, _first(run, events), epoch, sealed.number if sealed else None)
-        batch = Batch(db, draft, self._find_names, sealed, steps=load_open_steps(db, draft))
-        apply_events(batch, head + 1, events)
-        size = sum(map(len, events)) + len(events) * journal.FRAME_BYTES
-        write_batch(batch, epoch, head + len(events), digest, size)
+    def _apply(self, db: sqlite3.Connection, draft: RunDraft, arrival: Arrival, before: bytes) -> None:
+        """Apply events to a run's rows; one that can't be applied becomes a dead letter and the others hold."""
+        try:
+            with _savepoint(db):
+                self._write(db, draft, arrival)
+        except sqlite3.OperationalError:
+            raise
+        except Exception:  # whatever an event holds must not keep the run's other events from being seen
+            self._apply_singly(db, draft.id, arrival, before)
+
+    def _apply_singly(self, db: sqlite3.Connection, run: str, arrival: Arrival, digest: bytes) -> None:
+        for seq, event in enumerate(arrival.events, arrival.head - len(arrival.events) + 1):
+            digest = journal.chained(digest, (event,))
+            one = Arrival(arrival.epoch, seq, digest, (event,), arrival.sealed)
+            try:
+                with _savepoint(db):
+                    self._write(db, _loaded(db, run), one)
+            except sqlite3.OperationalError:
+                raise
+            except Exception as error:  # as above
+                reason = f"{type(error).__name__}: {error}"
+                db.execute("INSERT OR REPLACE INTO dead_letter VALUES (?, ?, ?)", (run, seq, reason))
+                skipped = msgspec.structs.replace(one, events=())
+                size = journal.FRAME_BYTES + len(event)
+                write_batch(self._batch(db, _loaded(db, run), skipped), skipped.epoch, seq, digest, size)
+
+    def _write(self, db: sqlite3.Connection, draft: RunDraft, arrival: Arrival) -> None:
+        batch = self._batch(db, draft, arrival)
+        apply_events(batch, arrival.head - len(arrival.events) + 1, arrival.events)
+        size = sum(map(len, arrival.events)) + len(arrival.events) * journal.FRAME_BYTES
+        write_batch(batch, arrival.epoch, arrival.head, arrival.digest, size)
+
+    def _batch(self, db: sqlite3.Connection, draft: RunDraft, arrival: Arrival) -> Batch:
+        return Batch(db, draft, self._find_names, arrival.sealed, steps=load_open_steps(db, draft))
 
     def _find_names(self, snapshot: str) -> StepNames:
         names = self._outlines.get(snapshot)
@@ -171,6 +206,25 @@ class Ledger:
                 del self._outlines[next(iter(self._outlines))]
             self._outlines[snapshot] = names
         return names
+
+
+@contextmanager
+def _savepoint(db: sqlite3.Connection) -> Generator[None]:
+    db.execute("SAVEPOINT events")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK TO events")
+        raise
+    finally:
+        db.execute("RELEASE events")
+
+
+def _loaded(db: sqlite3.Connection, run: str) -> RunDraft:
+    draft = load_run(db, run)
+    if draft is None:
+        raise NotFound(f"run {run} vanished while its events were applied")
+    return draft
 
 
 def _first(run: str, events: Sequence[bytes]) -> RunStarted:

@@ -32,17 +32,16 @@ from cupola.event import (
 )
 from cupola.stores.rows import (
     RUN_LEVEL,
-    bucket,
     RunDetail,
     StepDetail,
     StepNames,
+    bucket,
     decode_counts,
     decode_run_detail,
     decode_step_detail,
     encode,
 )
 from cupola.stores.versions import VersionDraft
-
 
 PENDING, RUNNING, RETRYING = StepStatus.PENDING.value, StepStatus.RUNNING.value, StepStatus.RETRYING.value
 COMPLETED, CACHED, SKIPPED = StepStatus.COMPLETED.value, StepStatus.CACHED.value, StepStatus.SKIPPED.value
@@ -110,12 +109,17 @@ def load_run(db: sqlite3.Connection, run: str) -> RunDraft | None:
     """Return a run's row as a draft, or None when the store doesn't have it."""
     row = db.execute(
         "SELECT r.number, r.id, p.project, r.status, r.snapshot, r.started_at, r.ended_at, r.epoch, r.head, r.digest,"
-        " r.journal_bytes, r.sealed, r.counts, r.detail FROM run r JOIN pipeline p ON p.key = r.pipeline WHERE r.id = ?",
+        " r.journal_bytes, r.sealed, r.counts, r.detail FROM run r JOIN pipeline p ON p.key = r.pipeline"
+        " WHERE r.id = ?",
         (run,),
     ).fetchone()
     if row is None:
         return None
-    return RunDraft(*row[:11], bool(row[11]), decode_counts(row[12]), decode_run_detail(row[13]))
+    number, identifier, project, status, snapshot, started_at, ended_at, epoch, head, digest, size, sealed = row[:12]
+    return RunDraft(
+        number, identifier, project, status, snapshot, started_at, ended_at, epoch, head, digest, size, bool(sealed),
+        decode_counts(row[12]), decode_run_detail(row[13]),
+    )  # fmt: skip
 
 
 def start_run(db: sqlite3.Connection, event: RunStarted, epoch: int, number: int | None) -> RunDraft:
@@ -133,8 +137,9 @@ def start_run(db: sqlite3.Connection, event: RunStarted, epoch: int, number: int
     cursor = db.execute(
         "INSERT INTO run (number, id, name, pipeline, status, snapshot, started_at, epoch, head, digest,"
         " journal_bytes, sealed, counts, detail)"
-        " SELECT ?, ?, ?, key, 'running', ?, ?, ?, 0, x'', 0, 0, x'80', x'80' FROM pipeline WHERE name = ? AND project = ?",
-        (number, event.run, event.name, event.snapshot, event.at, epoch, event.pipeline, event.project),
+        " SELECT ?, ?, ?, key, 'running', ?, ?, ?, 0, x'', 0, 0, x'80', ? FROM pipeline"
+        " WHERE name = ? AND project = ?",
+        (number, event.run, event.name, event.snapshot, event.at, epoch, encode(detail), event.pipeline, event.project),
     )
     number = cursor.lastrowid or 0
     if event.places:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cupola.errors import Ambiguous, NotFound
 from cupola.kinds import Kind
 from cupola.stores.records import Row
-from cupola.stores.statements import COLUMNS, FROM, FROM_ROW
+from cupola.stores.statements import ALWAYS, COLUMNS, FROM, FROM_ROW
 
 SHOWN = 5
 """Candidates that a message lists."""
@@ -107,12 +107,13 @@ def _one_version(db: sqlite3.Connection, kind: Kind, ref: str, name: str, rows: 
 
 def _find_named(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
     table = kind.table
-    rows = db.execute(f"SELECT key, name FROM {table} WHERE name = ?", (ref,)).fetchall()
+    shown = ALWAYS.get(kind.name, "1")
+    rows = db.execute(f"SELECT key, name FROM {table} WHERE name = ? AND {shown}", (ref,)).fetchall()
     if not rows and ref:
-        by_prefix = f"SELECT key, name FROM {table} WHERE name >= ? AND name < ? LIMIT ?"
+        by_prefix = f"SELECT key, name FROM {table} WHERE name >= ? AND name < ? AND {shown} LIMIT ?"
         rows = db.execute(by_prefix, (ref, ref + "\U0010ffff", SHOWN + 1)).fetchall()
     if not rows:
-        names = [row[0] for row in db.execute(f"SELECT name FROM {table} ORDER BY key DESC LIMIT 500")]
+        names = [row[0] for row in db.execute(f"SELECT name FROM {table} WHERE {shown} ORDER BY key DESC LIMIT 500")]
         raise _not_found(kind.name, ref, names, f"`cupola {kind.name}s list` shows them")
     if len(rows) > 1:
         raise _ambiguous(kind.name, ref, [row[1] for row in rows])

@@ -29,7 +29,7 @@ class RunDetail(msgspec.Struct, array_like=True):
 
 
 class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
-    """The encoded part of a step's row; fields as in `StepRecord`."""
+    """The encoded part of a step's row; fields as in `StepRecord`, and `loaded`: digests of versions that it loaded."""
 
     source: str = ""
     attempts: list[AttemptRecord] = []
@@ -44,6 +44,7 @@ class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     from_step: int = -1
     saved_s: float = 0.0
     made_at: float = 0.0
+    loaded: list[str] = []
 
 
 class StepOutline(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -75,7 +76,7 @@ class StepNames(msgspec.Struct, frozen=True):
 
 
 def bucket(text: str) -> int:
-    """Return the number under which an index finds a digest or key; others may share it, so the text is compared too."""
+    """Return the number under which an index finds a digest or key; others may share it, so compare the text too."""
     return zlib.crc32(text.encode())
 
 

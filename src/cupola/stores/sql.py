@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from cupola import ids, journal
 from cupola.entities.run import RunRecord
-from cupola.errors import Conflict
+from cupola.errors import Conflict, Forbidden
 from cupola.event import Event, RunSealed, decode_event
 from cupola.kinds import find_kind
-from cupola.store import Applied, Lease, Page, Principal, Query, Question
+from cupola.store import Applied, Change, Lease, Page, Principal, Query, Question
 from cupola.stores import questions, records, references, statements
+from cupola.stores.changes import apply_catalogue, is_behind, remove_folders, write_changes
 from cupola.stores.database import Database
 from cupola.stores.ledger import Ledger
 from cupola.stores.tail import Tailer
@@ -39,7 +40,7 @@ def open_store(home: Path, *, read_blob: Callable[[str], bytes] | None = None) -
         Unreachable: The folder can't be made or written.
     """
     store = SqlStore(home, read_blob=read_blob)
-    store.catch_up()
+    store.settle()
     return store
 
 
@@ -77,18 +78,34 @@ class SqlStore:
             db.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)", (what, holder, epoch + 1, now + ttl_s))
         return Lease(what, holder, epoch + 1)
 
+    def settle(self) -> None:
+        """Finish what a dead process began: the write of a change, the end of a run."""
+        if is_behind(self._database.reading(), self.home):
+            with self._database.writing() as db:
+                apply_catalogue(db, self.home)
+        self.catch_up()
+
     def catch_up(self) -> None:
         """Project what drivers wrote meanwhile, and settle the runs whose driver died."""
         self._tailer.catch_up()
 
     def ask(self, question: Question[T], *, who: Principal) -> T:
         """Answer one of the named questions."""
+        _require_owner(who)
         if questions.needs_live_runs(question):
             self.catch_up()
         return questions.answer(self._ledger, question)
 
+    def write(self, changes: Sequence[Change], *, key: str, who: Principal) -> None:
+        """Apply changes in one transaction; a `key` that was used before changes nothing."""
+        _require_owner(who)
+        with self._database.writing() as db:
+            deleted = write_changes(db, self.home, changes, key)
+        remove_folders(self.home, deleted)
+
     def get(self, kind: str, ref: str, *, who: Principal) -> Any:
         """Return the one entity that `ref` means: an id, a unique prefix of one, or a name."""
+        _require_owner(who)
         known = find_kind(kind)
         self.catch_up()
         db = self._database.reading()
@@ -97,6 +114,7 @@ class SqlStore:
 
     def find(self, kind: str, query: Query, *, who: Principal) -> Page[Any]:
         """Return one page of what matches."""
+        _require_owner(who)
         known = find_kind(kind)
         self.catch_up()
         db = self._database.reading()
@@ -109,6 +127,7 @@ class SqlStore:
 
     def count(self, kind: str, query: Query, *, who: Principal, bound: int = 10_000) -> int:
         """Return how many match, counting no further than `bound`."""
+        _require_owner(who)
         known = find_kind(kind)
         self.catch_up()
         db = self._database.reading()
@@ -122,3 +141,9 @@ class SqlStore:
     def close(self) -> None:
         """Give back what the store holds open."""
         self._database.close()
+
+
+def _require_owner(who: Principal) -> None:
+    """Raise `Forbidden` unless the owner of the files asks: a store without a server knows nobody else."""
+    if not who.is_owner:
+        raise Forbidden(f"{who.name} is not the owner of this store", fix="ask a server that knows its users")

@@ -8,8 +8,9 @@ the wrong choice costs three orders of magnitude, and SQLite keeps no statistics
 from __future__ import annotations
 
 import base64
+import math
 import sqlite3
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -37,7 +38,9 @@ FROM = {
 FROM_ROW = {
     **FROM,
     "step": "step CROSS JOIN run ON run.number = step.run CROSS JOIN pipeline ON pipeline.key = run.pipeline",
-    "version": "version CROSS JOIN run ON run.number = version.run CROSS JOIN artifact ON artifact.key = version.artifact",
+    "version": (
+        "version CROSS JOIN run ON run.number = version.run CROSS JOIN artifact ON artifact.key = version.artifact"
+    ),
 }
 COLUMNS = {
     "run": records.RUN_COLUMNS,
@@ -46,6 +49,8 @@ COLUMNS = {
     "artifact": records.ARTIFACT_COLUMNS,
     "pipeline": records.PIPELINE_COLUMNS,
 }
+# What a listing never shows: names that all versions were deleted of are kept for the sake of their numbers only.
+ALWAYS = {"artifact": "EXISTS (SELECT 1 FROM version WHERE version.artifact = artifact.key)"}
 _OPS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 Value = str | int | float | None
 
@@ -78,7 +83,7 @@ def compile_page(db: sqlite3.Connection, kind: Kind, query: Query) -> tuple[Stat
     sort, descending = choose_sort(kind, query)
     parts = compile_parts(db, kind, query)
     driver = _rarest(db, parts)
-    tests = [part.test for part in parts if part is not driver]
+    tests = [part.test for part in parts if part is not driver] + _always(kind)
     values = [value for part in parts if part is not driver for value in part.values]
     if query.cursor:
         after = _read_cursor(query.cursor, len(sort.columns))
@@ -102,7 +107,7 @@ def compile_count(db: sqlite3.Connection, kind: Kind, query: Query, bound: int) 
     """Return the statement that counts what matches, no further than `bound`."""
     parts = compile_parts(db, kind, query)
     driver = _rarest(db, parts)
-    tests = [part.test for part in parts if part is not driver]
+    tests = [part.test for part in parts if part is not driver] + _always(kind)
     values = [value for part in parts if part is not driver for value in part.values]
     if driver:
         tests.insert(0, _inside(kind, driver.source))
@@ -110,6 +115,10 @@ def compile_count(db: sqlite3.Connection, kind: Kind, query: Query, bound: int) 
     where = f" WHERE {' AND '.join(tests)}" if tests else ""
     source = FROM_ROW[kind.name] if driver else FROM[kind.name]
     return Statement(f"SELECT count(*) FROM (SELECT 1 FROM {source}{where} LIMIT ?)", (*values, bound))
+
+
+def _always(kind: Kind) -> list[str]:
+    return [ALWAYS[kind.name]] if kind.name in ALWAYS else []
 
 
 def choose_sort(kind: Kind, query: Query) -> tuple[Sort, bool]:
@@ -172,8 +181,9 @@ _LOOKED_UP = {
 
 
 def _compare(kind: Kind, field: Field, column: str, op: str, value: Any) -> Part:
+    values: tuple[Value, ...]
     if op == "in":
-        items = tuple(value) if isinstance(value, tuple) else (value,)
+        items = cast("tuple[Value, ...]", value if isinstance(value, tuple) else (value,))
         test, values = f"{column} IN ({', '.join('?' * len(items))})", items
         if len(items) == 1:
             test = f"{column} = ?"
@@ -231,7 +241,7 @@ def _metadata_test(condition: Condition) -> tuple[str, list[Any]]:
     if isinstance(value, bool):
         return f"type = 'bool' AND number {op} ?", [int(value)]
     if isinstance(value, int | float):
-        if value != value:
+        if isinstance(value, float) and math.isnan(value):
             return f"type = 'float' AND text {op} 'nan'", []
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             return f"type = 'int' AND text {op} ?", [str(value)]
