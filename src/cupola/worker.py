@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -281,9 +281,10 @@ def _split(returned: Any, task: Task) -> list[Any]:
                 fix="annotate what it returns, or return nothing",
             )
         return [returned]
-    items: list[Any] | None = [*cast("Sequence[Any]", returned)] if isinstance(returned, (tuple, list)) else None
-    if items is None or len(items) != count:
-        got = f"{len(items)} values" if items is not None else f"one {type_text(type(returned))}"
+    is_several = isinstance(returned, (tuple, list))
+    items: list[Any] = list(cast("Any", returned)) if is_several else [returned]
+    if not is_several or len(items) != count:
+        got = f"{len(items)} values" if is_several else f"one {type_text(type(returned))}"
         raise MaterializerError(
             f"step {task.spec.name!r} returned {got} but its annotation declares {count} outputs "
             f"({', '.join(output.name for output in task.spec.outputs)})",

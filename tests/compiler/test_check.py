@@ -52,6 +52,14 @@ def report(scores: Sequence[float], by_name: dict[str, pd.DataFrame] | None = No
     return None
 
 
+def use_parts(parts: Parts) -> int:
+    return parts.size
+
+
+def use_pair(pair: tuple[pd.DataFrame, int]) -> int:
+    return pair[1]
+
+
 def numbers(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values
 
@@ -84,6 +92,8 @@ def test_what_fits_has_no_problems() -> None:
         call(fit, call(untyped, text))
         call(report, [score, 0.5, 1], {"a": table})
         call(report, (score, score))
+        call(use_parts, call(parts))
+        call(use_pair, call(parts))
 
     assert texts(wire) == []
 
@@ -104,6 +114,12 @@ def test_one_of_several_outputs_is_named() -> None:
 def test_all_outputs_at_once_are_not_one_of_them() -> None:
     wire = lambda: call(numbers, call(fit, call(load)))  # noqa: E731 — one wiring
     assert texts(wire) == ["numbers() wants values: numpy.ndarray[numpy.float64] but got (fit() → float, fit() → str)"]
+
+
+def test_the_named_tuple_of_another_step_is_another_type() -> None:
+    wire = lambda: call(use_parts, call(fit, call(load)))  # noqa: E731 — one wiring
+    (text,) = texts(wire)
+    assert text.endswith("Parts but got (fit() → float, fit() → str)")
 
 
 def test_an_output_that_may_be_none_is_told_how_to_be_handled() -> None:

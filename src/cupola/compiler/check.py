@@ -146,7 +146,7 @@ def _shown(value: Any) -> str:
 
 def _has_output(value: Any) -> bool:
     kind = cast("Any", type(value))
-    items = value.values() if kind is dict else value if kind in (list, tuple) else ()
+    items = value.values() if kind is dict else value if kind is list or issubclass(kind, tuple) else ()
     return kind is Output or any(map(_has_output, items))
 
 
@@ -156,7 +156,7 @@ def _part_text(value: Any) -> str:
         return f"{value.node.name}() → {type_text(_type_of(value))}"
     if kind is dict:
         return "{" + ", ".join(f"{key!r}: {_part_text(item)}" for key, item in value.items()) + "}"
-    if kind in (list, tuple):
+    if kind is list or issubclass(kind, tuple):
         inside = ", ".join(map(_part_text, value))
         return f"[{inside}]" if kind is list else f"({inside})"
     return _cut_repr(value)

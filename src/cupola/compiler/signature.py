@@ -183,7 +183,14 @@ def _own_parameters(function: Any, label: str) -> list[Parameter]:
 
 def _annotations(function: Any) -> tuple[dict[str, Any], Any]:
     """Return a function's annotations and the function that they were written at, whose names they use."""
-    said: dict[str, Any] = function.__annotations__
+    try:
+        said: dict[str, Any] = function.__annotations__
+    except NameError as error:  # from Python 3.14 on annotations are evaluated when they are asked for
+        raise CompileError(
+            f"an annotation of {label_of(function)} names {error.name!r}, which isn't known at run time",
+            where=place_of(function),
+            fix=f"import {error.name!r} outside of `if TYPE_CHECKING:`, or define it at the top of the module",
+        ) from error
     owner = function
     while hasattr(owner, "__wrapped__"):
         inner = _wrapped(owner)
@@ -231,7 +238,7 @@ def _outputs(function: Any) -> tuple[tuple[OutputDeclaration, ...], bool, Any]:
             inner = cast("functools.partial[Any]", inner).func
         elif isinstance(inner, staticmethod):
             inner = cast("staticmethod[..., Any]", inner).__func__
-        elif hasattr(inner, "__wrapped__") and "return" not in getattr(inner, "__annotations__", ()):
+        elif hasattr(inner, "__wrapped__") and not _says_return(inner):
             inner = _wrapped(inner)
         else:
             break
@@ -249,6 +256,10 @@ def _outputs(function: Any) -> tuple[tuple[OutputDeclaration, ...], bool, Any]:
     if annotation in _NOTHING:
         return (), False, None
     return _declared(annotation, label, owner)
+
+
+def _says_return(function: Any) -> bool:
+    return isinstance(function, types.FunctionType) and "return" in _annotations(function)[0]
 
 
 def _refuse_lazy(label: str, what: str, owner: Any) -> CompileError:
