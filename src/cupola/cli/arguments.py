@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from cupola.errors import ConfigError
 from cupola.suggest import nearest
 
 Namespace = argparse.Namespace
+
+
+LIST_OPTIONS = "--list-the-options"
+
+
+class OptionsListed(Exception):
+    """The answer to `LIST_OPTIONS`, which shell completion asks a command instead of calling it."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = names
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,7 +47,9 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: They are not understood; the message names the nearest right spelling.
         """
-        found, unknown = self.parse_known_args(list(given))
+        if given and given[0] == LIST_OPTIONS:
+            raise OptionsListed(sorted(name for name in self._option_string_actions if name.startswith("--")))
+        found, unknown = self.parse_known_args(list(_join_orders(given)))
         if unknown:
             self._refuse(unknown[0])
         return found
@@ -82,3 +95,16 @@ def choose(family: str, verbs: dict[str, tuple[Callable[[Sequence[str]], int], s
         fix = f"did you mean `cupola {family} {close}`?" if close else f"there are: {', '.join(verbs)}"
         raise ConfigError(f"`cupola {family}` has no verb {verb!r}", fix=fix)
     return verbs[verb][0](rest)
+
+
+def _join_orders(given: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments with `--sort -started` as one word: a value that begins with a minus looks like an option."""
+    waiting = iter(given)
+    for word in waiting:
+        order = next(waiting, None) if word == "--sort" else None
+        if order is None:
+            yield word
+        elif order.startswith("-") and not order.startswith("--"):
+            yield f"{word}={order}"
+        else:
+            yield from (word, order)

@@ -36,13 +36,16 @@ def run_title(record: RunRecord) -> str:
     return f"Run {record.name} {record.status} ({count(steps, 'step')}, {took(record)})"
 
 
-def describe_run(record: RunRecord, steps: Sequence[StepRecord], outputs: Mapping[str, str]) -> Page:
+def describe_run(
+    record: RunRecord, steps: Sequence[StepRecord], outputs: Mapping[str, str], runs: Mapping[str, str]
+) -> Page:
     """Return the page of a run.
 
     Args:
         record: The run.
         steps: All its steps in order, those that didn't start as pending.
         outputs: What it returned by name, each in few words.
+        runs: Names of the runs that cached results come from, by id.
     """
     facts = [
         ("id", record.id),
@@ -56,17 +59,17 @@ def describe_run(record: RunRecord, steps: Sequence[StepRecord], outputs: Mappin
         *(("output", f"{name} = {text}") for name, text in outputs.items()),
         *(("warning", warning) for warning in record.warnings),
     ]
-    rows = tuple((step.name, str(step.status), took(step), remark(step)) for step in steps)
+    rows = tuple((step.name, str(step.status), took(step), remark(step, runs)) for step in steps)
     table = Table(("step", "status", "took", "remark"), rows, rights=(2,))
     notes = failure_notes(record.failure, steps[record.failed_step].name if record.failed_step >= 0 else "the run")
     return Page(run_title(record), tuple(facts), (table,) if rows else (), notes)
 
 
-def remark(step: StepRecord) -> str:
-    """Return what a table says of a step besides its status."""
+def remark(step: StepRecord, runs: Mapping[str, str]) -> str:
+    """Return what a table says of a step besides its status; `runs` has names of runs by id."""
     if step.status is StepStatus.CACHED:
         when = f", {age(now() - step.made_at)}" if step.made_at else ""
-        return f"from run {step.from_run}{when}, {duration(step.saved_s)} saved"
+        return f"from run {runs.get(step.from_run, step.from_run)}{when}, {duration(step.saved_s)} saved"
     if step.failure is not None:
         return str(step.failure).partition("\n")[0]
     parts = [f"{len(step.attempts)} attempts"] if len(step.attempts) > 1 else []
@@ -76,7 +79,11 @@ def remark(step: StepRecord) -> str:
 
 
 def describe_step(
-    record: StepRecord, spec: StepSpec, inputs: Mapping[str, str], outputs: Mapping[str, VersionRecord]
+    record: StepRecord,
+    spec: StepSpec,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, VersionRecord],
+    runs: Mapping[str, str],
 ) -> Page:
     """Return the page of a step.
 
@@ -85,13 +92,14 @@ def describe_step(
         spec: What the snapshot says of it.
         inputs: What it read by parameter name, each in few words.
         outputs: What it put out.
+        runs: Names of the runs that a cached result comes from, by id.
     """
     facts = [
         ("id", record.id),
         ("function", spec.source),
         ("status", str(record.status)),
         *([("took", took(record))] if took(record) else []),
-        *([("remark", remark(record))] if remark(record) else []),
+        *([("remark", said)] if (said := remark(record, runs)) else []),
         *([("used", f"{duration(record.cpu_s)} of processor time, {size(record.peak_bytes)} at most")]
           if record.peak_bytes else []),
         *(("input", f"{name} = {text}") for name, text in inputs.items()),

@@ -61,7 +61,8 @@ def _draw_text(snapshot: Snapshot, needs: Sequence[Sequence[int]], statuses: Map
         children.setdefault(found[-1] if found else -1, []).append(position)
     lines = [printable(snapshot.pipeline)]
     # Of each branch still to draw: a step, what stands before its line, and before the lines below it.
-    waiting = _branches(children.get(-1, []), "")
+    roots = children.get(-1, [])
+    waiting = [(roots[0], "", "")] if len(roots) == 1 else _branches(roots, "")
     while waiting:
         position, before, below = waiting.pop()
         lines.append(before + _label(snapshot, position, needs[position], statuses))

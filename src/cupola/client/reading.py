@@ -5,7 +5,8 @@ While a run isn't over, each question asks the store again; once it is over, not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from cupola import journal, logfile
 from cupola.client.connect import Connection
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import RunRecord, StepRecord, StepStatus
+from cupola.errors import NotFound
 from cupola.snapshot import FromStep, Snapshot, StepSpec, decode_snapshot
 from cupola.store import OWNER, OutputsOf, SnapshotOf, StepsOf
 
@@ -107,6 +109,14 @@ class RunReader:
             lambda: self.connection.store.ask(OutputsOf(self.id, position), who=OWNER),
         )
         return tuple(version for version in versions if version.saved)
+
+    def names_of_sources(self, steps: Iterable[StepRecord]) -> dict[str, str]:
+        """Return the names of the runs that cached results come from, by id; those that were deleted are left out."""
+        names: dict[str, str] = {}
+        for run in {step.from_run for step in steps if step.from_run}:
+            with suppress(NotFound):
+                names[run] = self.connection.store.get("run", run, who=OWNER).name
+        return names
 
     def find_output(self, source: FromStep) -> VersionRecord | None:
         """Return the version that an output of a step has, or None when it was not made."""

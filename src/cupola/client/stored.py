@@ -98,3 +98,14 @@ def _copy(connection: Connection, file: StoredFile, target: Path) -> None:
     # What lies among the blobs is read-only and shared; the copy is the user's own.
     shutil.copyfile(connection.blobs.open(file.blob), target)
     target.chmod(0o755 if file.kind == "x" else 0o644)
+
+
+SUFFIXES = {"value": ".json", "pickle": ".pickle"}
+"""Endings of what is downloaded, by materializer; others are named as the artifact is."""
+
+
+def default_file_name(record: VersionRecord) -> str:
+    """Return a name for a download that is one plain file name: the last part of the artifact's name."""
+    last = record.artifact.rpartition("/")[2] or "artifact"
+    plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in last).lstrip(".") or "artifact"
+    return plain[:100] + SUFFIXES.get(record.manifest.materializer, "")

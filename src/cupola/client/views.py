@@ -260,7 +260,8 @@ class StepRun(Ran):
         """Return what is worth saying of the step, as data."""
         spec = self._reader.spec(self.record.position)
         inputs = {name: short(value) for name, value in self.inputs.items()}
-        return describe.describe_step(self.record, spec, inputs, self._reader.outputs(self.record.position))
+        outputs = self._reader.outputs(self.record.position)
+        return describe.describe_step(self.record, spec, inputs, outputs, self._reader.names_of_sources([self.record]))
 
     def __repr__(self) -> str:
         took = describe.took(self.record)
@@ -401,7 +402,8 @@ class Run(Ran):
         steps = [
             recorded.get(place) or self._reader.pending(place) for place in range(len(self._reader.snapshot().steps))
         ]
-        return describe.describe_run(self.record, steps, {name: short(value) for name, value in self.outputs.items()})
+        outputs = {name: short(value) for name, value in self.outputs.items()}
+        return describe.describe_run(self.record, steps, outputs, self._reader.names_of_sources(steps))
 
     def __repr__(self) -> str:
         record = self.record
