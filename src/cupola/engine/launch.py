@@ -16,6 +16,7 @@ import msgspec
 
 from cupola.compiler.compile import Compiled
 from cupola.context import RunInfo
+from cupola.crashes import report_crashes
 from cupola.engine.driver import Desk, Driver, Verdict
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
@@ -111,19 +112,6 @@ def _drive(compiled: Compiled, site: Site, desk: Desk, audience: Audience, run: 
     for event in _ends(verdict.status):
         _tell(event, compiled, desk, audience, run.id)
     return verdict
-
-
-def report_crashes() -> Callable[[], None]:
-    """Let a crash in C code (SIGSEGV, SIGABRT, …) say its signal and the Python frames in the log; return the undo."""
-    import faulthandler
-
-    if faulthandler.is_enabled():
-        return lambda: None
-    try:
-        faulthandler.enable(file=2, all_threads=False)
-    except (OSError, ValueError, RuntimeError):  # no descriptor 2
-        return lambda: None
-    return faulthandler.disable
 
 
 def refuse_later_options(snapshot: Snapshot) -> None:

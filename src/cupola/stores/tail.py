@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from cupola import ids, journal
+from cupola.crashes import crash_signal
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, Fenced, Unreachable
 from cupola.event import Event, RunLost, encode_event
@@ -59,7 +60,9 @@ class Tailer:
             return
         try:
             who = f"process {holder.pid} on {holder.host}" if holder else "its process"
-            self._settle(run, folder, RunLost(ids.now(), f"{who} ended without a word"))
+            signal = crash_signal(folder)
+            how = f"was ended by {signal}" if signal else "ended without a word"
+            self._settle(run, folder, RunLost(ids.now(), f"{who} {how}", signal))
         finally:
             lock.release()
 
