@@ -80,14 +80,14 @@ def test_a_line_without_end_is_given_in_pieces_between_letters(tmp_path: Path) -
 
 
 def test_a_long_log_is_cut_as_text_but_whole_as_lines(tmp_path: Path) -> None:
-    write_log(tmp_path, b"".join(b"line %07d\n" % i for i in range(800_000)))
+    write_log(tmp_path, b"".join(b"line %07d\n" % i for i in range(500_000)))
     log = read_log(tmp_path)
     assert log.startswith("line 0000000\n")
-    assert log.endswith("line 0799999")
-    assert "6.2 MB are left out here" in str(log)
+    assert log.endswith("line 0499999")
+    assert "2.3 MB are left out here" in str(log)
     assert len(log) < 5_000_000
     assert "line 0400000" in log
-    assert log.count("line") == 800_000
+    assert log.count("line") == 500_000
 
 
 def test_a_log_is_found_after_its_run_was_sealed(tmp_path: Path) -> None:

@@ -57,10 +57,14 @@ class NoteReader:
         self._path = notes_path(folder)
         self._file = -1
         self._next = 0
-        self._asked = 0
+        self._asked = -1
         self._notes: deque[Note] = deque()
         self._beats: deque[Note] = deque()
+        self._is_at_end = False
+        self._from = self._until = 0
+        self._found = (0.0, RAW, 0)
         self._time = os.stat(log_path(folder)).st_mtime
+        self._open()
 
     def __enter__(self) -> NoteReader:
         return self
@@ -72,17 +76,27 @@ class NoteReader:
 
     def find(self, at: int) -> tuple[float, int, int]:
         """Return time, stream and level of a byte."""
-        self._go_to(at)
+        # A note of much output covers thousands of lines.
+        if not self._from <= at < self._until:
+            self._go_to(at)
+            self._found = self._look(at)
+        return self._found
+
+    def _look(self, at: int) -> tuple[float, int, int]:
         notes, beats = self._notes, self._beats
+        self._from = self._until = at
         if notes and notes[0][0] <= at:
-            _start, _end, self._time, stream, level = notes[0]
+            _start, self._until, self._time, stream, level = notes[0]
             return self._time, stream, level
         if beats and beats[0][0] <= at:
             self._time = beats[0][2]
+            self._until = min(beats[0][1], notes[0][0]) if notes else beats[0][1]
         return self._time, RAW, 0
 
     def last_beat(self) -> int:
-        """Return the byte up to which all notes are there."""
+        """Look for notes that have come meanwhile, and return the byte up to which all are there."""
+        self._is_at_end = False
+        self._open()
         for index in range(self._count() - 1, -1, -1):
             note = self._read(index, 1)[0]
             if note[3] == RAW:
@@ -90,18 +104,18 @@ class NoteReader:
         return 0
 
     def _go_to(self, at: int) -> None:
-        if at < self._asked or not self._next:
+        if at < self._asked or self._asked < 0:
             self._notes.clear()
             self._beats.clear()
             self._next = self._bisect(at)
+            self._is_at_end = False
         self._asked = at
         for found in (self._notes, self._beats):
             while found and found[0][1] <= at:
                 found.popleft()
-        while not self._beats:
+        while not self._beats and not self._is_at_end:
             more = self._read(self._next, 256)
-            if not more:
-                return
+            self._is_at_end = not more
             self._next += len(more)
             for note in more:
                 if note[1] > at:
@@ -118,14 +132,13 @@ class NoteReader:
                 low = middle + 1
         return low
 
+    def _open(self) -> None:
+        # The first output of a run makes the file, so a follower may be here before it.
+        if self._file < 0 and self._path.exists():
+            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
     def _count(self) -> int:
-        if self._file < 0:
-            # The first output of a run makes the file, so a follower may be here before it.
-            try:
-                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return 0
-        return (os.fstat(self._file).st_size - len(_HEADER)) // _NOTE.size
+        return (os.fstat(self._file).st_size - len(_HEADER)) // _NOTE.size if self._file >= 0 else 0
 
     def _read(self, index: int, count: int) -> list[Note]:
         if self._file < 0:
