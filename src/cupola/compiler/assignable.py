@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import functools
 import itertools
 import sys
 import types
@@ -40,9 +41,20 @@ def is_assignable(given: Any, wanted: Any) -> bool:
         (True, False)
     """
     try:
+        return _known_fits(given, wanted)
+    except TypeError:  # a note inside of Annotated may have no hash
+        return _safe_fits(given, wanted)
+
+
+def _safe_fits(given: Any, wanted: Any) -> bool:
+    try:
         return _fits(given, wanted)
     except RecursionError:  # types that name themselves
         return True
+
+
+# A pipeline of many steps wires few types, and looking at one pair takes up to 50 µs.
+_known_fits = functools.lru_cache(maxsize=1024)(_safe_fits)
 
 
 def is_instance(value: Any, wanted: Any, *, every: bool = False, stand_in: Callable[[Any], Any] | None = None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Letters that can't be seen but that scripts and emoji need."""
 
@@ -14,8 +16,11 @@ def name_problem(name: object, longest: int, refused: str = "") -> str:
         longest: How many letters it may have.
         refused: Letters that have a meaning of their own in names of this kind.
     """
-    if not isinstance(name, str):
-        return f"it is of type {type(name).__name__}"
+    return _problem(name, longest, refused) if isinstance(name, str) else f"it is of type {type(name).__name__}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _problem(name: str, longest: int, refused: str) -> str:
     if not name:
         return "it is empty"
     if len(name) > longest:
