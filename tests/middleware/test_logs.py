@@ -151,6 +151,14 @@ def test_300_kb_from_c_code_that_holds_the_interpreter(tmp_path: Path, environme
     assert ran.stdout.endswith("no newline")
 
 
+def test_what_c_held_back_before_the_run_is_not_in_it(tmp_path: Path) -> None:
+    script = "import ctypes; c = ctypes.CDLL(None); c.printf(b'before\\n')\n" + CAPTURED.format(
+        body="    c.printf(b'in it')"
+    )
+    assert run_script(tmp_path, script).stdout == "before\nin it"
+    assert read_log(tmp_path) == "in it"
+
+
 def test_position_counts_what_c_and_python_still_hold_back(tmp_path: Path) -> None:
     ran = run_step(
         tmp_path,
@@ -324,9 +332,13 @@ def test_streams_and_descriptors_are_as_before_afterwards(tmp_path: Path) -> Non
     assert read_log(ran.folder) == "inside\ninside\ninside"
 
 
-def test_a_program_without_standard_streams_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_program_without_standard_streams_runs(tmp_path: Path, secured: bool) -> None:
+    securing = "from cupola.middleware.terminal import secure_descriptors; secure_descriptors()\n"
     (tmp_path / "script.py").write_text(
-        PRELUDE + CAPTURED.format(body="    print('text'); os.write(1, b'raw\\n'); os.system('echo child')")
+        PRELUDE
+        + securing * secured
+        + CAPTURED.format(body="    print('text'); os.write(1, b'raw\\n'); os.system('echo child')")
     )
     done = subprocess.run(
         ["sh", "-c", f'exec "{sys.executable}" "{tmp_path}/script.py" "{tmp_path}" >&- 2>&- <&-'],
@@ -437,6 +449,29 @@ def test_what_is_printed_shows_while_the_step_goes_on(tmp_path: Path) -> None:
         child.stdin.write(b"\n")
         child.stdin.close()
         assert child.wait(timeout=10) == 0
+
+
+def test_a_sink_shows_output_instead_of_the_terminal_and_may_fail(tmp_path: Path) -> None:
+    ran = run_script(
+        tmp_path,
+        textwrap.dedent(
+            """
+            class Sink:
+                parts = []
+                def write(self, data, stream):
+                    self.parts.append((data, stream))
+                    if data == b"last\\n": raise ValueError
+            capture = start_capture(folder, Sink())
+            print("a"); print("b"); print("c", file=sys.stderr); os.write(1, b"d\\n")
+            capture.stop()
+            assert Sink.parts == [(b"a\\nb\\n", 1), (b"c\\n", 2), (b"d\\n", 0)], Sink.parts
+            capture = start_capture(folder, Sink())
+            print("last")
+            capture.stop()
+            """
+        ),
+    )
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
 
 
 def test_input_shows_its_prompt_and_reads_the_answer(tmp_path: Path) -> None:

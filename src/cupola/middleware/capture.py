@@ -119,6 +119,7 @@ class Capture:
         """Put everything in place; for `start_capture`."""
         flush(sys.stdout)
         flush(sys.stderr)
+        self._c_stdout.flush()
         self._is_open = True
         for stream, now, usual in ((STDOUT, sys.stdout, sys.__stdout__), (STDERR, sys.stderr, sys.__stderr__)):
             taken = terminal.may_take(stream, now, usual)

@@ -87,7 +87,11 @@ class Echo:
             if not block:
                 return
             start += len(block)
-            self._sink.write(block, stream)
+            try:
+                self._sink.write(block, stream)
+            except Exception:  # any sink may be given; one that fails ends the showing, never the run
+                self._shown = frozenset[int]()
+                return
 
 
 def _parts(notes: list[Note], at: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -38,9 +38,12 @@ def may_take(number: int, stream: Any, usual: Any) -> bool:
     if type(stream).__module__.startswith("ipykernel") or is_debugged():
         return False
     try:
-        os.fstat(number)
+        there = os.fstat(number)
     except OSError:
         return True
+    if stream is None and usual is None:
+        # Python started without it: a file that has come there since is somebody's, `secure_descriptors`' is not.
+        return there.st_rdev == os.stat(os.devnull).st_rdev
     return is_on(stream, number) or is_on(usual, number)
 
 
