@@ -10,13 +10,13 @@ import enum
 import functools
 import sys
 import typing
-from types import MemberDescriptorType, ModuleType
+from types import MemberDescriptorType, ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 
 from cupola.errors import MaterializerError
-from cupola.records import PROGRAM, Unstorable, class_name, field_names, kind_of
+from cupola.records import PROGRAM, Unstorable, class_name, field_names, kind_of, model_fields
 
 
 def find_class(name: str, annotation: object) -> type | None:
@@ -126,8 +126,21 @@ def field_annotations(cls: type) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls, include_extras=True)
     except Exception:  # evaluating a text may raise anything; a name known to type checkers only is the usual case
-        fields = getattr(cls, "__annotations__", {})
-        return {name: item for name, item in fields.items() if not isinstance(item, str)}
+        return _each_annotation(cls)
+
+
+def _each_annotation(cls: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        module = sys.modules.get(base.__module__)
+        names = module.__dict__ if isinstance(module, ModuleType) else {}
+        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+            holder: Any = SimpleNamespace(__annotations__={name: annotation})
+            try:
+                found.update(typing.get_type_hints(holder, names, dict(vars(base)), include_extras=True))
+            except Exception:  # as above; what isn't known is left out
+                continue
+    return found
 
 
 def build(cls: type, name: str, kind: str, fields: dict[str, Any], state: dict[str, Any]) -> Any:
@@ -183,33 +196,38 @@ def _changed(name: str, how: str) -> MaterializerError:
 
 def _default(cls: Any, kind: str, field: str, name: str) -> Any:
     """Return the default of a field that wasn't there when the object was stored."""
-    if kind == "dataclass":
-        own = cls.__dataclass_fields__[field]
-        default, factory = own.default, own.default_factory
-    elif kind == "attrs":
-        own = next(attribute for attribute in cls.__attrs_attrs__ if attribute.name == field)
-        default, factory = own.default, None
-        if hasattr(default, "factory"):
-            default, factory = None, default.factory if not default.takes_self else None
-            if factory is None:
-                raise _changed(name, f"has a new field {field!r} whose default needs the object itself")
-    elif kind == "msgspec":
-        own = next(item for item in msgspec.structs.fields(cls) if item.name == field)
-        default, factory = own.default, own.default_factory
-    elif kind == "pydantic":
-        own = cls.__pydantic_fields__[field]
-        default, factory = own.default, own.default_factory
-    else:
-        default, factory = cls._field_defaults.get(field, msgspec.NODEFAULT), None
-    if callable(factory):
+    default, factory = _declared_default(cls, kind, field)
+    if type(default).__name__ == "Factory" and kind == "attrs":
+        if default.takes_self:
+            raise _changed(name, f"has a new field {field!r}, whose default needs the object itself")
+        factory = default.factory
+    if type(factory).__name__ not in _NO_DEFAULT and factory is not None:
         return factory()
-    if default is None or repr(type(default).__name__).strip("'_").lower() not in _NO_DEFAULT:
+    if type(default).__name__ not in _NO_DEFAULT:
         return default
     raise _changed(name, f"has a new field {field!r} without a default, which the stored value doesn't have")
 
 
-# The marks for "no default" of dataclasses, attrs, msgspec and pydantic, which needn't be imported here.
-_NO_DEFAULT = frozenset({"missing_type", "nothing", "nodefaulttype", "pydanticundefinedtype"})
+# The types that stand for "no default" in dataclasses, attrs, msgspec and pydantic, which needn't be imported here.
+_NO_DEFAULT = frozenset({"_MISSING_TYPE", "_Nothing", "NoDefaultType", "PydanticUndefinedType"})
+
+
+def _declared_default(cls: Any, kind: str, field: str) -> tuple[Any, Any]:
+    """Return default and default factory of a field as its class declares them."""
+    match kind:
+        case "dataclass":
+            own = cls.__dataclass_fields__[field]
+            return own.default, own.default_factory
+        case "attrs":
+            return next(attribute.default for attribute in cls.__attrs_attrs__ if attribute.name == field), None
+        case "msgspec":
+            own = next(item for item in msgspec.structs.fields(cls) if item.name == field)
+            return own.default, own.default_factory
+        case "pydantic":
+            own = model_fields(cls)[field]
+            return own.default, own.default_factory
+        case _:
+            return cls._field_defaults.get(field, msgspec.NODEFAULT), None
 
 
 def _place_for(cls: type, names: Any, name: str) -> None:

@@ -173,11 +173,17 @@ def field_names(cls: type) -> tuple[str, ...]:
         case "msgspec":
             return cast(Any, cls).__struct_fields__
         case "pydantic":
-            return tuple(cast(Any, cls).__pydantic_fields__)
+            return tuple(model_fields(cls))
         case "namedtuple":
             return cast(Any, cls)._fields
         case _:
             return ()
+
+
+def model_fields(cls: Any) -> dict[str, Any]:
+    """Return the fields of a pydantic model by name; how to ask for them changed in its version 2.10."""
+    fields = getattr(cls, "__pydantic_fields__", None)
+    return fields if fields is not None else cls.model_fields
 
 
 def parts_of(value: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -221,7 +227,7 @@ def _extras(value: Any, fields: Any) -> dict[str, Any]:
 
 def _pydantic_state(value: Any) -> dict[str, Any]:
     state: dict[str, Any] = {}
-    if value.__pydantic_fields_set__ != set(value.__pydantic_fields__):
+    if value.__pydantic_fields_set__ != set(model_fields(type(value))):
         state["set"] = sorted(value.__pydantic_fields_set__)
     if value.__pydantic_extra__:
         state["extra"] = value.__pydantic_extra__

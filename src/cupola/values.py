@@ -25,8 +25,8 @@ from cupola.records import Record, Unstorable
 
 __all__ = ["MAX_DEPTH", "Record", "decode", "encode", "is_immutable", "preview", "to_json", "type_name"]
 
-MAX_DEPTH = 200
-"""How deep containers may stand in each other; reading needs about three frames for each."""
+MAX_DEPTH = 100
+"""How deep containers may stand in each other; writing needs six frames of Python's thousand for each."""
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _PLAIN = _SCALARS | {list, dict}
@@ -60,7 +60,9 @@ def encode(value: object, *, path: str = "value") -> bytes:
         place = path + "".join(reversed(error.trail))
         raise MaterializerError(f"{place} {error.reason}", fix=_WAYS_OUT) from error.__cause__
     except RecursionError:
-        raise _too_deep(path) from None
+        raise MaterializerError(
+            f"{path} is nested too deeply for a call stack that is as deep as this one", fix=_WAYS_OUT
+        ) from None
 
 
 def decode(data: bytes, as_type: object = None) -> object:
@@ -159,10 +161,6 @@ def _distinct(containers: list[Any]) -> list[Any]:
     return list({id(item): item for item in containers}.values()) if len(containers) > 1000 else containers
 
 
-def _too_deep(path: str) -> MaterializerError:
-    return MaterializerError(f"{path} is nested deeper than {MAX_DEPTH} levels", fix=_WAYS_OUT)
-
-
 class _Writer:
     """Writes one value; holds the containers that are open, to see cycles, and the class names found so far."""
 
@@ -208,7 +206,7 @@ class _Writer:
             return self._extension(code, value)
         shape = records.kind_of(kind)
         if shape == "enum":
-            return self._class(codes.ENUM, kind, *records.enum_parts(value))
+            return self._enum(kind, *records.enum_parts(value))
         if shape:
             kept, fields, state = records.parts_of(value)
             return self._class(codes.OBJECT, kind, kept, fields, *([state] if state else []))
@@ -245,6 +243,15 @@ class _Writer:
 
     def _plain_items(self, parts: list[Any]) -> bytes:
         return _head(_ARRAY, len(parts)) + b"".join(map(self.write, parts))
+
+    def _enum(self, cls: type, member: str, value: Any) -> bytes:
+        try:
+            return self._class(codes.ENUM, cls, member, value)
+        except Unstorable:
+            if not member:
+                raise
+            # Its name alone says which it is, whatever it stands for.
+            return self._class(codes.ENUM, cls, member, None)
 
     def _class(self, number: int, cls: type, first: str, second: Any, *more: Any) -> bytes:
         name = self._names.get(cls)

@@ -112,7 +112,7 @@ def _namedtuple(cls: Any) -> Blueprint:
 
 
 def _pydantic(cls: Any) -> Blueprint:
-    fields: dict[str, Any] = cls.__pydantic_fields__
+    fields = records.model_fields(cls)
     aliases = {
         name: field.validation_alias if isinstance(field.validation_alias, str) else field.alias
         for name, field in fields.items()
