@@ -88,6 +88,9 @@ def test_a_long_log_is_cut_as_text_but_whole_as_lines(tmp_path: Path) -> None:
     assert len(log) < 5_000_000
     assert "line 0400000" in log
     assert log.count("line") == 500_000
+    assert log.tail(2) == ["line 0499998", "line 0499999"]
+    assert len(log.tail(100_000)) == 100_000
+    assert log.tail(0) == []
 
 
 def test_a_log_is_found_after_its_run_was_sealed(tmp_path: Path) -> None:

@@ -84,8 +84,17 @@ class Log(str):
         return read_lines(self._folder, self._ranges)
 
     def tail(self, count: int) -> list[Line]:
-        """Return the last lines."""
-        return list(deque(self.lines(), count))
+        """Return the last lines, reading no more of a long log than they need."""
+        total = sum(end - start for start, end in self._ranges)
+        window = _BLOCK
+        while count > 0:
+            # A window may begin inside a line, so one more than wanted proves the wanted ones whole.
+            part = _part(self._ranges, max(0, total - window), total)
+            lines = deque(read_lines(self._folder, part), count + 1)
+            if len(lines) > count or window >= total:
+                return list(lines)[-count:]
+            window *= 4
+        return []
 
     def __contains__(self, text: object) -> bool:
         if isinstance(text, str) and self._is_cut:
@@ -114,30 +123,44 @@ def read_log(folder: Path, ranges: Sequence[Range] | None = None) -> Log:
     is_cut = total > _HEAD + _TAIL
     if is_cut:
         left_out = (total - _HEAD - _TAIL) / 1e6
-        head = "\n".join(read_lines(folder, _part(fixed, 0, _HEAD)))
-        tail = "\n".join(read_lines(folder, _part(fixed, total - _TAIL, total)))
+        head = _read_text(folder, _part(fixed, 0, _HEAD))
+        tail = _read_text(folder, _part(fixed, total - _TAIL, total))
         text = f"{head}\n[{left_out:.1f} MB are left out here: iterate over the lines for all of it]\n{tail}"
     else:
-        text = "\n".join(read_lines(folder, fixed))
+        text = _read_text(folder, fixed)
     return Log(text, folder, fixed, is_cut=is_cut)
+
+
+def _read_text(folder: Path, ranges: Sequence[Range]) -> str:
+    """Return lines as one text, without what is known of them: a `Line` each takes much more memory."""
+    text = bytearray()
+    for _at, data in _read_pieces(_present(folder), ranges):
+        text += data
+        text += b"\n"
+    return text[:-1].decode("utf-8", "backslashreplace")
 
 
 def read_lines(folder: Path, ranges: Iterable[Range]) -> Iterator[Line]:
     """Yield the lines of some parts of a log, a block in memory at a time."""
     folder = _present(folder)
+    if log_path(folder).exists():
+        with NoteReader(folder) as notes:
+            for at, data in _read_pieces(folder, ranges):
+                yield _line(notes, at, data)
+
+
+def _read_pieces(folder: Path, ranges: Iterable[Range]) -> Iterator[tuple[int, bytes]]:
     try:
         log = log_path(folder).open("rb", buffering=0)
     except FileNotFoundError:
         return
-    with log, NoteReader(folder) as notes:
+    with log:
+        size = os.fstat(log.fileno()).st_size
         for start, end in ranges:
             lines = _Lines(start)
-            size = os.fstat(log.fileno()).st_size
             for block in _blocks(log, start, size if end is None else min(end, size)):
-                for at, data in lines.feed(block):
-                    yield _line(notes, at, data)
-            for at, data in lines.rest():
-                yield _line(notes, at, data)
+                yield from lines.feed(block)
+            yield from lines.rest()
 
 
 def follow_log(folder: Path, ranges: Callable[[], Sequence[Range]], is_over: Callable[[], bool]) -> Iterator[Line]:
