@@ -94,7 +94,7 @@ def test_a_signal_cancels_the_run_and_ends_its_children(home: Path, tmp_path: Pa
     run = Client().runs.list()[0]
     assert str(run.status) == "cancelled"
     assert states(run) == {"early": "completed", "long": "cancelled", "late": "skipped"}
-    assert f"stopping step long" in output
+    assert "stopping step long" in output
     assert "early" not in output.partition("stopping")[2].splitlines()[0]
     assert (tmp_path / "cleaning").exists()
     assert (tmp_path / "ended").read_text() == "cancelled"

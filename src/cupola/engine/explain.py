@@ -7,6 +7,7 @@ the helper, constant, library, parameter or upstream output that caused a miss.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 
 import msgspec
 
@@ -213,29 +214,32 @@ UNUSABLE = "the earlier result can't be used: it was made with write=False, it e
 
 def compare_code(now: Side, before: Side) -> list[Cause]:
     """Return the code parts that differ: the step's own function first, then by name."""
-    new = {_key(part): (part, position) for position in now.spec.code if (part := now.snapshot.parts[position])}
-    old = {_key(part): part for position in before.spec.code if (part := before.snapshot.parts[position])}
+    old: dict[tuple[str, str], list[CodePart]] = {}
+    for position in before.spec.code:
+        part = before.snapshot.parts[position]
+        old.setdefault((part.kind, part.name), []).append(part)
+    new: dict[tuple[str, str], list[tuple[CodePart, int]]] = {}
+    for position in now.spec.code:
+        part = now.snapshot.parts[position]
+        new.setdefault((part.kind, part.name), []).append((part, position))
     causes: list[Cause] = []
-    for key, (part, position) in new.items():
-        was = old.get(key)
-        if was is None or was.digest != part.digest:
-            file, line = _place(now.places, position)
-            causes.append(
-                Cause(
-                    kind=part.kind, name=part.name, file=file, line=line,
-                    old=_text(was), new=_text(part), step=now.spec.name,
-                )
-            )  # fmt: skip
-    causes += [
-        Cause(kind=part.kind, name=part.name, old=_text(part), step=now.spec.name)
-        for key, part in old.items()
-        if key not in new
-    ]
+    for key in dict.fromkeys((*new, *old)):
+        # Several parts may share a name, such as the lambdas of one module: those that both sides have cancel out.
+        were, are = old.get(key, []), new.get(key, [])
+        known = {part.digest for part in were} & {part.digest for part, _ in are}
+        gone = [part for part in were if part.digest not in known]
+        come = [(part, position) for part, position in are if part.digest not in known]
+        for was, is_now in zip_longest(gone, come):
+            causes.append(_code_cause(key, was, is_now, now))
     return sorted(causes, key=lambda cause: (cause.name != now.spec.source, cause.new == "", cause.name))
 
 
-def _key(part: CodePart) -> tuple[str, str]:
-    return part.kind, part.name
+def _code_cause(key: tuple[str, str], was: CodePart | None, is_now: tuple[CodePart, int] | None, now: Side) -> Cause:
+    part, position = is_now or (None, -1)
+    file, line = _place(now.places, position)
+    return Cause(
+        kind=key[0], name=key[1], file=file, line=line, old=_text(was), new=_text(part), step=now.spec.name
+    )  # fmt: skip
 
 
 def _text(part: CodePart | None) -> str:
@@ -251,7 +255,7 @@ def short_digest(text: str) -> str:
 
 
 def _place(places: tuple[str, ...], position: int) -> tuple[str, int]:
-    text = places[position] if position < len(places) else ""
+    text = places[position] if 0 <= position < len(places) else ""
     file, _, line = text.rpartition(":")
     return (file, int(line)) if line.isdigit() else (text, 0)
 
