@@ -16,9 +16,10 @@ from cupola.compiler.loading import importing
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import program_file
 from cupola.compiler.trace import PipelineDefinition, caller_place, match
+from cupola.engine.display import make_reporter
 from cupola.engine.launch import Audience, Launched, launch_run
 from cupola.engine.plan import Plan, plan_run
-from cupola.engine.reporter import Screen, Silent, make_reporter
+from cupola.engine.reporter import Screen, Silent
 from cupola.engine.site import Site
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, RunAtImport, RunCancelled, RunFailed

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from cupola.entities.run import Failure, RunStatus, StepStatus
 from cupola.middleware.echo import Sink
-from cupola.settings import read_setting
 from cupola.text import count, cut, duration, printable
 
 LISTED = 100
@@ -283,17 +282,3 @@ def run_line(label: str, status: RunStatus, seconds: float, counts: dict[StepSta
     counted = ", ".join(f"{number} {word}" for word, number in counts.items())
     end = f": {cut(printable(detail), 300)}" if detail else ""
     return f"{label} {status} in {duration(seconds)}" + (f" ({counted})" if counted else "") + end
-
-
-def make_reporter() -> Reporter:
-    """Return the reporter that the setting `progress` asks for; call it before output is captured."""
-    wanted = read_setting("progress")
-    screen = Screen()
-    if wanted == "off":
-        return Silent(screen)
-    able = screen.is_terminal and os.environ.get("TERM", "dumb") != "dumb"
-    if able and wanted in ("auto", "live"):
-        from cupola.engine.live import Live  # only where there is a terminal to draw on
-
-        return Live(screen)
-    return Plain(screen)
