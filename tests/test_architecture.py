@@ -63,11 +63,12 @@ def imports_of(module: str) -> set[str]:
     }
 
 
-def named_in_text(tree: ast.AST) -> set[str]:
-    """Return the modules that texts name, as tables of plugins and lazy exports do."""
-    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+def named_in_text(module: str) -> set[str]:
+    """Return the modules that texts name, in full or beside this one, as tables of plugins, exports and commands do."""
+    constants = (node.value for node in ast.walk(TREES[module]) if isinstance(node, ast.Constant))
     texts = {value.partition(":")[0] for value in constants if isinstance(value, str)}
-    return (texts | {f"cupola.{text}" for text in texts}) & set(TREES)
+    package = module.rpartition(".")[0]
+    return (texts | {f"{package}.{text}" for text in texts}) & set(TREES)
 
 
 @pytest.mark.feature("CORE-11")
@@ -84,7 +85,7 @@ def test_every_module_is_reached_from_a_door():
         module = waiting.pop()
         if module not in reached:
             reached.add(module)
-            waiting.extend(imports_of(module) | named_in_text(TREES[module]))
+            waiting.extend(imports_of(module) | named_in_text(module))
             # A package's own files come with it only when something names them, but its parents always do.
             waiting.extend(parent for parent in TREES if module.startswith(f"{parent}."))
     # Packages that later issues fill hold only a docstring.
