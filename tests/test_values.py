@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import enum
@@ -48,7 +49,7 @@ scalars = (
     | st.datetimes(timezones=st.timezones(), allow_imaginary=False)
     | st.timedeltas()
     | st.uuids()
-    | st.decimals()
+    | st.decimals().filter(lambda number: not number.is_snan())  # which can't be a key
     | st.fractions()
     | st.sampled_from([*corpus.Color, *corpus.Size, *corpus.Right, Path("a"), np.float32(1.5), np.int64(2)])
 )
@@ -240,10 +241,8 @@ def test_bytes_that_are_no_value_are_damaged(data: bytes):
 @given(st.binary(max_size=60))
 @settings(deadline=None)
 def test_reading_arbitrary_bytes_gives_a_value_or_damaged(data: bytes):
-    try:
+    with contextlib.suppress(MaterializerError):
         decode(b"\xc7" + bytes([len(data)]) + data[:1] + data + b"\x00")
-    except MaterializerError:
-        pass
 
 
 def test_hostile_nesting_is_damaged():

@@ -183,7 +183,7 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, float) and not isinstance(one, np.generic):
-        return one != one and other != other or struct.pack("<d", one) == struct.pack("<d", other)
+        return (one != one and other != other) or struct.pack("<d", one) == struct.pack("<d", other)
     if isinstance(one, complex) and not isinstance(one, np.generic):
         return same(one.real, other.real) and same(one.imag, other.imag)
     if isinstance(one, np.generic):

@@ -134,13 +134,18 @@ def _each_annotation(cls: type) -> dict[str, Any]:
     for base in reversed(cls.__mro__):
         module = sys.modules.get(base.__module__)
         names = module.__dict__ if isinstance(module, ModuleType) else {}
-        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+        for name, annotation in _own_annotations(base).items():
             holder: Any = SimpleNamespace(__annotations__={name: annotation})
             try:
                 found.update(typing.get_type_hints(holder, names, dict(vars(base)), include_extras=True))
             except Exception:  # as above; what isn't known is left out
                 continue
     return found
+
+
+def _own_annotations(cls: Any) -> dict[str, Any]:
+    # The same as `inspect.get_annotations`, which costs 17 ms to import.
+    return cls.__annotations__ if "__annotations__" in cls.__dict__ else {}
 
 
 def build(cls: type, name: str, kind: str, fields: dict[str, Any], state: dict[str, Any]) -> Any:

@@ -138,13 +138,20 @@ def _pydantic(cls: Any) -> Blueprint:
 
 
 def _typed_dict(cls: Any) -> Blueprint:
-    types = typing.get_type_hints(cls)
+    types = typing.get_type_hints(cls, include_extras=True)
+    # The class itself doesn't see `Required` in annotations that are texts.
+    required = [
+        name
+        for name, annotation in types.items()
+        if typing.get_origin(annotation) is typing.Required
+        or (name in cls.__required_keys__ and typing.get_origin(annotation) is not typing.NotRequired)
+    ]
     return Blueprint(
         cls=dict,
         name=cls.__qualname__,
         fields=types,
         names={name: name for name in types},
-        required=tuple(sorted(cls.__required_keys__)),
+        required=tuple(required),
         make=dict,
         take=dict,
     )

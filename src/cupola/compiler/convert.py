@@ -23,6 +23,7 @@ from cupola.compiler.annotations import NO_ANNOTATION, open_alias, type_text
 from cupola.compiler.assignable import is_instance
 from cupola.compiler.blueprint import Blueprint, blueprint, refusal
 from cupola.compiler.choices import NoChoice, choose_literal, choose_member
+from cupola.compiler.unfit import Unfit, refuse
 from cupola.compiler.written import Fields, Text, is_dict, is_list, is_mapping, is_written, plain
 from cupola.compiler.yaml_tree import parse_text
 from cupola.errors import ConfigError, CupolaError
@@ -41,18 +42,6 @@ _PATH: Any = os.PathLike
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
-class _Unfit(Exception):
-    """A value isn't what a type wants; `hint` says how to write one, `key` which part it was."""
-
-    def __init__(self, value: object, wanted: Any, hint: str = "", key: str = "", reason: str = "") -> None:
-        super().__init__()
-        self.value = value
-        self.wanted = wanted
-        self.hint = hint
-        self.key = key
-        self.reason = reason
-
-
 def convert(value: object, annotation: Any, *, where: str, root: Path | None = None, base: object = None) -> Any:
     """Return a value as its annotation wants it.
 
@@ -68,34 +57,8 @@ def convert(value: object, annotation: Any, *, where: str, root: Path | None = N
     """
     try:
         return _Conversion(root).convert(value, annotation, base)
-    except _Unfit as unfit:
-        raise _error(unfit, where, value) from unfit.__cause__
-
-
-def _error(unfit: _Unfit, where: str, whole: object) -> ConfigError:
-    place = _place(unfit.value) or _place(whole)
-    name = where + (f", field {unfit.key!r}" if unfit.key else "")
-    what = unfit.reason or f"must be {type_text(unfit.wanted)}, not {_shown(unfit.value)}"
-    return ConfigError(f"{name} {what}", where=place, fix=unfit.hint)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Text):
-        return repr(value.text)
-    if isinstance(value, Fields):
-        return f"a mapping with {', '.join(repr(key.text) for key, _ in value.items) or 'nothing in it'}"
-    if is_list(value) and is_written(value):
-        return f"a list ({', '.join(map(_shown, value[:3]))}{', …' if len(value) > 3 else ''})"
-    text = repr(value)
-    return f"{text if len(text) <= 80 else text[:79] + '…'} ({type_text(type(value))})"
-
-
-def _place(value: object) -> str:
-    if isinstance(value, (Text, Fields)):
-        return value.place
-    if is_list(value) and value:
-        return _place(value[0])
-    return ""
+    except Unfit as unfit:
+        raise refuse(unfit, where, value) from unfit.__cause__
 
 
 class _Conversion:
@@ -137,7 +100,7 @@ class _Conversion:
             text = Text(value, quoted=True)
         if text is not None:
             return self._scalar(text, cls, annotation, said=value)
-        raise _Unfit(value, annotation, _hint(cls))
+        raise Unfit(value, annotation, _hint(cls))
 
     def _scalar(self, text: Text, cls: Any, annotation: Any, said: Any) -> Any:
         if issubclass(cls, _PATH):
@@ -147,24 +110,24 @@ class _Conversion:
         reader = scalars.reader_for(cls)
         if reader is None:
             if cls is type(None):
-                raise _Unfit(said, annotation, "write null")
-            raise _Unfit(said, annotation, "it can't be written as text: let a step make it, or pass it in code")
+                raise Unfit(said, annotation, "write null")
+            raise Unfit(said, annotation, "it can't be written as text: let a step make it, or pass it in code")
         try:
             return reader.read(text.expanded())
         except (ValueError, ArithmeticError, OverflowError) as error:
-            raise _Unfit(said, annotation, reader.hint) from (None if isinstance(said, Text) else error)
+            raise Unfit(said, annotation, reader.hint) from (None if isinstance(said, Text) else error)
 
     def _choice(self, said: Any, annotation: Any, choose: Callable[[], Any]) -> Any:
         try:
             return choose()
         except NoChoice as error:
-            raise _Unfit(said, annotation, error.hint) from None
+            raise Unfit(said, annotation, error.hint) from None
 
     def _path(self, text: Text, cls: Any) -> Any:
         """Read a path. `File` and `Folder` are relative to the source root; a `Path` is used as it is by the code."""
         written = os.path.expanduser(text.expanded())
         if not written:
-            raise _Unfit(text, cls, "write a path, such as data/flights.csv")
+            raise Unfit(text, cls, "write a path, such as data/flights.csv")
         folder = text.folder
         if not folder or os.path.isabs(written):
             return cls(written)
@@ -200,7 +163,7 @@ class _Conversion:
         if isinstance(value, Text):
             return self._union_text(value, members, annotation, base)
         fits: list[tuple[Any, Any]] = []
-        failures: list[_Unfit] = []
+        failures: list[Unfit] = []
         for member in members:
             # A field may be overridden in what holds below, which then says the member that is meant.
             own = base if base is not None and _holds(base, member) else None
@@ -208,7 +171,7 @@ class _Conversion:
                 return self.convert(value, member, own)
             try:
                 fits.append((member, self.convert(value, member)))
-            except _Unfit as unfit:
+            except Unfit as unfit:
                 # What is structured can only have meant a member that is: its reason is the one to tell.
                 failures.insert(0 if _is_structure(_bare(member)) else len(failures), unfit)
         structured = sum(_is_structure(_bare(member)) for member in members)
@@ -219,27 +182,30 @@ class _Conversion:
         bare = [_bare(member) for member in members]
         if type(None) in bare and not value.quoted and scalars.is_null(text, empty=value.implicit_null):
             return None
-        if str in bare:
-            meaning = scalars.core_meaning(text, empty=value.implicit_null) if not value.quoted else text
-            if type(meaning) in bare and not (isinstance(meaning, int) and scalars.has_leading_zero(text)):
-                return meaning
-            if float in bare and type(meaning) is int and int not in bare and not scalars.has_leading_zero(text):
-                return float(meaning)
-            if not (value.may_hold_structure() and any(_is_structure(member) for member in bare)):
-                return text
-        failures: list[_Unfit] = []
-        # Of what a text may mean the narrowest is tried first.
-        order = {bool: 0, int: 1, float: 2, complex: 3}
-        for member in sorted(
-            (m for m in bare if m is not type(None)), key=lambda m: order.get(m, 9 if m is str else 5)
-        ):
+        structured = [member for member in bare if _is_structure(member)]
+        tree = _parsed(value) if structured and value.may_hold_structure() else value
+        if not isinstance(tree, Text):
             try:
-                return self.convert(value, member, base if _holds(base, member) else None)
-            except _Unfit as unfit:
+                return self._union(tree, tuple(structured), annotation, base)
+            except Unfit:
+                if str not in bare:
+                    raise
+        if str in bare:
+            return _word(text, value, bare)
+        return self._narrowest(value, [member for member in bare if member is not type(None)], annotation)
+
+    def _narrowest(self, value: Text, members: list[Any], annotation: Any) -> Any:
+        """Read a text as the first type that it fits, bool before int before float."""
+        order = (bool, int, float, complex)
+        failures: list[Unfit] = []
+        for member in sorted(members, key=lambda member: order.index(member) if member in order else len(order)):
+            try:
+                return self.convert(value, member)
+            except Unfit as unfit:
                 failures.append(unfit)
         if len(failures) == 1:
             raise failures[0]
-        raise _Unfit(value, annotation, " or ".join(dict.fromkeys(f.hint for f in failures if f.hint)))
+        raise Unfit(value, annotation, " or ".join(dict.fromkeys(f.hint for f in failures if f.hint)))
 
     def _sequence(self, value: Any, annotation: Any, cls: Any) -> Any:
         args = typing.get_args(annotation)
@@ -247,17 +213,17 @@ class _Conversion:
             value = _parsed(value)
         if not _is_iterable(value) or is_mapping(value):
             example = "[a, b]" if args[:1] == (str,) else "[1, 2]"
-            raise _Unfit(value, annotation, f"write a list, such as {example}" if is_written(value) else "")
+            raise Unfit(value, annotation, f"write a list, such as {example}" if is_written(value) else "")
         items = list(value)
         if cls is tuple and args and args[-1] is not Ellipsis:
             if len(items) != len(args):
-                raise _Unfit(value, annotation, f"it has {len(args)} items")
+                raise Unfit(value, annotation, f"it has {len(args)} items")
             return tuple(self._part(item, arg, str(i)) for i, (item, arg) in enumerate(zip(items, args, strict=True)))
         made = [self._part(item, args[0] if args else Any, str(i)) for i, item in enumerate(items)]
         try:
             return _SEQUENCES[cls](made)
         except TypeError as error:
-            raise _Unfit(value, annotation, "its items must be hashable") from error
+            raise Unfit(value, annotation, "its items must be hashable") from error
 
     def _mapping(self, value: Any, annotation: Any, base: Any) -> Any:
         if isinstance(value, Text) and value.may_hold_structure():
@@ -271,7 +237,7 @@ class _Conversion:
                 made[name] = self._part(item, item_type, key.text, held.get(name))
             return {**held, **made}
         if not is_mapping(value):
-            raise _Unfit(value, annotation, "write a mapping, such as {a: 1}" if is_written(value) else "")
+            raise Unfit(value, annotation, "write a mapping, such as {a: 1}" if is_written(value) else "")
         return {self._part(k, key_type, str(k)): self._part(item, item_type, str(k)) for k, item in value.items()}
 
     def _fields(self, value: Any, plan: Blueprint, annotation: Any, base: Any) -> Any:
@@ -282,7 +248,7 @@ class _Conversion:
         given = _entries(value)
         if given is None:
             example = next(iter(plan.fields), "field")
-            raise _Unfit(
+            raise Unfit(
                 value, annotation, f"write its fields as a mapping: {{{example}: …}}" if is_written(value) else ""
             )
         held = plan.take(base) if base is not None and isinstance(value, Fields) and isinstance(base, plan.cls) else {}
@@ -303,19 +269,19 @@ class _Conversion:
         missing = [name for name in plan.required if name not in fields]
         if missing:
             reason = f"has no value for {', '.join(map(repr, missing))} of {plan.name}"
-            raise _Unfit(value, plan.cls, "give it one", reason=reason)
+            raise Unfit(value, plan.cls, "give it one", reason=reason)
         try:
             return plan.make(fields)
         except CupolaError as error:
-            raise _Unfit(value, plan.cls, error.fix, reason=f"is refused: {error.what}") from error
+            raise Unfit(value, plan.cls, error.fix, reason=f"is refused: {error.what}") from error
         except Exception as error:  # constructors and validators of the user's may raise anything
             reason = f"is refused by {plan.name}: {refusal(error)}"
-            raise _Unfit(value, plan.cls, reason=reason) from error
+            raise Unfit(value, plan.cls, reason=reason) from error
 
     def _part(self, value: Any, annotation: Any, key: str, base: Any = None) -> Any:
         try:
             return self.convert(value, annotation, base)
-        except _Unfit as unfit:
+        except Unfit as unfit:
             unfit.key = f"{key}.{unfit.key}" if unfit.key else key
             raise
 
@@ -353,26 +319,36 @@ def _entries(value: Any) -> list[tuple[str, Any, Any]] | None:
     return None
 
 
-def _unknown(key: str, plan: Blueprint, said: Any) -> _Unfit:
+def _unknown(key: str, plan: Blueprint, said: Any) -> Unfit:
     guess = nearest(key, plan.names)
     hint = f"did you mean {guess!r}?" if guess else f"its fields are: {', '.join(plan.names) or 'none'}"
-    return _Unfit(said, plan.cls, hint, reason=f"has no field {key!r} ({plan.name})")
+    return Unfit(said, plan.cls, hint, reason=f"has no field {key!r} ({plan.name})")
 
 
-def _only(fits: list[tuple[Any, Any]], failures: list[_Unfit], value: Any, annotation: Any) -> Any:
+def _word(text: str, value: Text, members: list[Any]) -> Any:
+    """Return what a word means where it may also stay a text: a number if nothing gets lost."""
+    if value.quoted or scalars.has_leading_zero(text):
+        return text
+    meaning = scalars.core_meaning(text, empty=value.implicit_null)
+    if type(meaning) in members:
+        return meaning
+    return float(meaning) if type(meaning) is int and float in members else text
+
+
+def _only(fits: list[tuple[Any, Any]], failures: list[Unfit], value: Any, annotation: Any) -> Any:
     if len(fits) == 1:
         return fits[0][1]
     if fits:
         names = " and ".join(type_text(member) for member, _ in fits)
         classes = [member for member, _ in fits if isinstance(member, type) and blueprint(member) is not None]
         if len(classes) > 1:
-            raise _Unfit(
+            raise Unfit(
                 value, annotation, "pass an object in code", reason=f"fits {names} alike, so it isn't clear which"
             )
         return fits[0][1]
     if len(failures) == 1:
         raise failures[0]
-    raise _Unfit(value, annotation, " or ".join(dict.fromkeys(f.hint for f in failures if f.hint)))
+    raise Unfit(value, annotation, " or ".join(dict.fromkeys(f.hint for f in failures if f.hint)))
 
 
 def _may_be_text(cls: Any) -> bool:
