@@ -343,7 +343,7 @@ class Capture:
     def before_fork(self) -> None:
         """Leave nothing in buffers, which the child would write again, and no thread, of which Python warns."""
         self._flush()
-        self._beat_thread.stop(timeout_s=_FORK_PATIENCE_S)
+        self._beat_thread.pause(_FORK_PATIENCE_S)
 
     def after_fork(self) -> None:
         """Go on in the parent."""

@@ -121,14 +121,15 @@ class Beat:
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
+        self._working = allocate_lock()
         self._wake = allocate_lock()
         self._ended = allocate_lock()
-        self._stopping = False
+        self._is_stopping = False
         self._is_running = False
 
     def start(self) -> None:
-        """Start the thread, or keep the one that `stop` has not waited for."""
-        self._stopping = False
+        """Start the thread, or keep the one that `pause` has not waited for."""
+        self._is_stopping = False
         if self._is_running:
             return
         self._wake, self._ended = allocate_lock(), allocate_lock()
@@ -144,20 +145,31 @@ class Beat:
         except RuntimeError:
             return  # it is awake
 
-    def stop(self, timeout_s: float = -1) -> None:
-        """End the thread and wait for it, by default as long as its sink takes."""
+    def stop(self) -> None:
+        """Let no beat begin any more, and wait for one that goes on, however long its sink takes.
+
+        The thread itself ends when it is next scheduled: a short run doesn't wait the milliseconds until then.
+        """
+        self._is_stopping = True
+        self.wake()
+        self._working.acquire()
+        self._working.release()
+
+    def pause(self, timeout_s: float) -> None:
+        """End the thread, but wait no longer than told; `start` goes on."""
         if not self._is_running:
             return
-        self._stopping = True
+        self._is_stopping = True
         self.wake()
         if self._ended.acquire(timeout=timeout_s):
             self._is_running = False
 
     def _run(self, wake: LockType, ended: LockType) -> None:
         try:
-            while not self._stopping:
+            while not self._is_stopping:
                 wake.acquire(timeout=BEAT_S)
-                if not self._stopping:
-                    self._work()
+                with self._working:
+                    if not self._is_stopping:
+                        self._work()
         finally:
             ended.release()
