@@ -6,6 +6,7 @@ all arrays, each at a multiple of 64 bytes, then the encoded tree; the descripti
 
 from __future__ import annotations
 
+import functools
 import warnings
 from importlib import import_module
 from typing import Any, cast
@@ -176,6 +177,9 @@ class _Taker:
         if full in CONSTRUCTED:
             arguments = value.__reduce__()[1]
             return ["constructed", full, self.take(list(arguments), path)]
+        if kind is functools.partial:
+            name = _name_of(value.func, FUNCTIONS, path)
+            return ["partial", name, self.take(list(value.args), path), self._items(value.keywords, path)]
         if callable(value) and hasattr(value, "__code__"):
             return ["function", _name_of(value, FUNCTIONS, path)]
         name = _name_of(kind, CLASSES | TREES, path, value)
@@ -333,6 +337,9 @@ class _Maker:
             raise _unlisted(name)
         return _look_up(name)
 
+    def _partial(self, name: str, arguments: Any, keywords: list[Any], number: int) -> Any:
+        return functools.partial(self._function(name, number), *self.make(arguments), **self._dict(keywords))
+
     def _search_tree(self, name: str, points: Any, leaf: int, metric: str, power: float | None, number: int) -> Any:
         if name not in TREES or metric not in METRICS.values():
             raise _unlisted(name)
@@ -359,7 +366,7 @@ _MAKERS = {
     **{
         name: "_" + name.replace(" ", "_")
         for name in ("array", "objects", "masked", "dtype", "type", "ufunc", "random state", "generator", "sparse",
-                     "tree", "constructed", "function", "search tree", "object")
+                     "tree", "constructed", "function", "partial", "search tree", "object")
     },
 }  # fmt: skip
 

@@ -174,6 +174,7 @@ _FUNCTIONS = {
         root_mean_squared_error root_mean_squared_log_error top_k_accuracy_score
     """,
     "sklearn.impute._base": "_most_frequent",
+    "sklearn.utils.validation": "check_array",
 }
 
 
