@@ -474,6 +474,25 @@ def test_a_sink_shows_output_instead_of_the_terminal_and_may_fail(tmp_path: Path
     assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
 
 
+def test_what_reports_a_step_comes_after_what_the_step_printed(tmp_path: Path) -> None:
+    ran = run_script(
+        tmp_path,
+        textwrap.dedent(
+            """
+            terminal = os.dup(1)
+            capture = start_capture(folder)
+            for i in range(3):
+                capture.when_shown(lambda i=i: os.write(terminal, b"start %d\\n" % i))
+                print("print", i); os.system(f"echo child {i}")
+                capture.when_shown(lambda i=i: os.write(terminal, b"end %d\\n" % i))
+            capture.stop()
+            """
+        ),
+    )
+    expected = "".join(f"start {i}\nprint {i}\nchild {i}\nend {i}\n" for i in range(3))
+    assert (ran.stdout, ran.stderr) == (expected, "")
+
+
 def test_input_shows_its_prompt_and_reads_the_answer(tmp_path: Path) -> None:
     body = "    print('got', input('name? '))"
     (tmp_path / "script.py").write_text(PRELUDE + CAPTURED.format(body=body))

@@ -12,6 +12,8 @@ import os
 import sys
 import time
 from _thread import get_ident
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,8 @@ class Capture:
         self._beat_thread = Beat(self._beat)
         self._beaten = os.lseek(reader, 0, os.SEEK_END)
         self._carried: list[Note] = []
+        self._shown = self._beaten
+        self._actions: deque[tuple[int, Callable[[], None]]] = deque()
         self._judged_at = time.monotonic()
         self._before: dict[int, _Before] = {}
         self._raw: dict[int, LogStream] = {}
@@ -124,7 +128,7 @@ class Capture:
         for stream, now, usual in ((STDOUT, sys.stdout, sys.__stdout__), (STDERR, sys.stderr, sys.__stderr__)):
             taken = terminal.may_take(stream, now, usual)
             # A closed descriptor has nothing to go back to.
-            descriptor = terminal.keep_aside(stream) if taken and _exists(stream) else None
+            descriptor = terminal.keep_aside(stream) if taken and terminal.exists(stream) else None
             mirror = None if now is None or (taken and terminal.is_on(now, stream)) else now
             self._before[stream] = _Before(now, descriptor, taken, mirror)
         shown = {RAW} | {stream for stream in _BOTH if self._before[stream].mirror is None}
@@ -142,6 +146,18 @@ class Capture:
         """Return where the log ends, with all that was printed until now written to it."""
         self._flush()
         return os.lseek(self._reader, 0, os.SEEK_END)
+
+    def when_shown(self, action: Callable[[], None]) -> None:
+        """Call something once all that was printed until now is shown, such as what reports the end of a step.
+
+        It is called at once if nothing waits to be shown, else by the echo's thread; before `stop` returns at the
+        latest. Actions are called in the order in which they were given.
+        """
+        position = self.position()
+        if position <= self._shown and not self._actions:
+            action()
+        else:
+            self._actions.append((position, action))
 
     def end_step(self) -> None:
         """Put streams and descriptors back in place if the step closed or changed them."""
@@ -185,9 +201,9 @@ class Capture:
             self._beat()
             end = os.lseek(self._reader, 0, os.SEEK_END)
             for descriptor in (self._log, self._reader, self._notes_file):
-                _close(descriptor)
+                terminal.close(descriptor)
             for before in self._before.values():
-                _close(-1 if before.descriptor is None else before.descriptor)
+                terminal.close(-1 if before.descriptor is None else before.descriptor)
         return end
 
     @property
@@ -272,7 +288,7 @@ class Capture:
     def _put_back(self) -> None:
         for stream, before in self._before.items():
             if before.taken and before.descriptor is None:
-                _close(stream)
+                terminal.close(stream)
             elif before.descriptor is not None:
                 os.dup2(before.descriptor, stream)
         if STDOUT in self._before:
@@ -304,9 +320,20 @@ class Capture:
         if end > self._beaten:
             self._write_notes([*notes, (self._beaten, end, time.time(), RAW, 0)])
             self._beaten = end
-            if self._echo is not None:
-                self._echo.copy(notes, end)
+        self._show(notes, end)
         self._judge_streams()
+
+    def _show(self, notes: list[Note], end: int) -> None:
+        if self._echo is None:
+            return
+        while self._actions and self._actions[0][0] <= end:
+            position, action = self._actions[0]
+            self._echo.copy(notes, position)
+            action()
+            # Only now, so that an action given meanwhile doesn't overtake this one.
+            self._actions.popleft()
+        self._echo.copy(notes, end)
+        self._shown = end
 
     def _write_notes(self, notes: list[Note]) -> None:
         """Write some notes; a full disk costs the notes, and the text is read without them."""
@@ -362,18 +389,3 @@ def _usual_sink(stdout: int | None, stderr: int | None) -> Sink:
     if outer is not None and outer.owns(stdout) and outer.owns(stderr):
         return outer
     return DescriptorSink(stdout, stderr)
-
-
-def _exists(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-def _close(descriptor: int) -> None:
-    try:
-        os.close(descriptor)
-    except OSError:
-        return

@@ -18,9 +18,7 @@ def secure_descriptors() -> None:
     Else what a step or its children print would be written into the journal or the database.
     """
     for number in range(_FIRST_FREE):
-        try:
-            os.fstat(number)
-        except OSError:
+        if not exists(number):
             opened = os.open(os.devnull, os.O_RDWR)
             if opened != number:
                 os.dup2(opened, number)
@@ -75,6 +73,23 @@ def move_aside(number: int) -> int:
     moved = keep_aside(number)
     os.close(number)
     return moved
+
+
+def exists(number: int) -> bool:
+    """Tell whether a descriptor is open."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def close(number: int) -> None:
+    """Close a descriptor that may be closed already."""
+    try:
+        os.close(number)
+    except OSError:
+        return
 
 
 def make_breakpoint(before: Callable[..., Any], release: Callable[[], None]) -> Callable[..., Any]:
