@@ -38,7 +38,7 @@ _cupola() {
     if [[ ${found[1]} == ":files" ]]; then
         _files
     else
-        compadd -Q -- "${(@q)found}"
+        compadd -a found
     fi
 }
 compdef _cupola cupola

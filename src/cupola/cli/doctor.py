@@ -31,7 +31,7 @@ def doctor(given: Sequence[str]) -> int:
     """Look at the environment, or check the store."""
     parser = Parser(
         "doctor",
-        "Look at the environment; with `store`, check database, journals and blobs. Ends with 1 when something is wrong.",
+        "Look at the environment; with `store`, check database, journals and blobs. Exit code 1: something is wrong.",
         epilog="A rebuild makes the database anew from journals and blobs, and keeps the old file beside it.",
     )
     parser.option("what", metavar="WHAT", nargs="?", choices=("store",), help="store: check the store")
