@@ -13,8 +13,11 @@ from cupola import digest
 
 FORMAT = 1
 
+# None of these structs can be part of a cycle, and there are as many as steps: `gc=False` keeps them out of the
+# collector's lists, which would otherwise be walked again and again while a large graph runs.
 
-class Literal(msgspec.Struct, frozen=True, array_like=True, tag="literal"):
+
+class Literal(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="literal"):
     """An input known when the pipeline is compiled.
 
     Attributes:
@@ -24,7 +27,7 @@ class Literal(msgspec.Struct, frozen=True, array_like=True, tag="literal"):
     value: bytes
 
 
-class FromStep(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+class FromStep(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="output"):
     """An input that is an output of an earlier step.
 
     Attributes:
@@ -36,7 +39,7 @@ class FromStep(msgspec.Struct, frozen=True, array_like=True, tag="output"):
     output: str
 
 
-class Gather(msgspec.Struct, frozen=True, array_like=True, tag="gather"):
+class Gather(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="gather"):
     """An input that is a list, tuple or dict with outputs inside.
 
     Attributes:
@@ -53,7 +56,7 @@ class Gather(msgspec.Struct, frozen=True, array_like=True, tag="gather"):
 Source = Literal | FromStep | Gather
 
 
-class OutputSpec(msgspec.Struct, frozen=True, array_like=True):
+class OutputSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One declared output of a step.
 
     Attributes:
@@ -77,7 +80,7 @@ class OutputSpec(msgspec.Struct, frozen=True, array_like=True):
     kind: str = ""
 
 
-class CodePart(msgspec.Struct, frozen=True, array_like=True):
+class CodePart(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One thing that a step's result depends on by its code; the leaves of the cache key, so that a miss can be named.
 
     Attributes:
@@ -93,7 +96,7 @@ class CodePart(msgspec.Struct, frozen=True, array_like=True):
     text: str = ""
 
 
-class StepOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepOptions(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The options of one step as they hold in this run, as plain data.
 
     Attributes:
@@ -134,7 +137,7 @@ class StepOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: bytes = b""
 
 
-class StepSpec(msgspec.Struct, frozen=True, array_like=True):
+class StepSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One step of the graph.
 
     Attributes:
@@ -162,7 +165,7 @@ class StepSpec(msgspec.Struct, frozen=True, array_like=True):
     base_key: str
 
 
-class RunOutput(msgspec.Struct, frozen=True, array_like=True):
+class RunOutput(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One value that the pipeline function returned, under its name."""
 
     name: str

@@ -57,6 +57,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
         artifacts: What steps may do with artifacts by name.
         tell_hook: Calls a hook of the user's with a `StepRun` for a moment.
         report: Tells the driver that an attempt of a step failed and another one follows after so many seconds.
+        put_back: Puts back what steps change of this process.
+        chains: The fold of the middlewares for each combination of options that came up.
     """
 
     run: RunInfo
@@ -66,6 +68,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: ArtifactAccess
     tell_hook: Callable[[Hook, Moment], None]
     report: Callable[[int, int, Failure, float], None]
+    put_back: Callable[[], None]
+    chains: dict[tuple[int, bool], Proceed] = {}
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,12 +133,13 @@ def run_task(task: Task, services: Services) -> Outcome:
         call=lambda: call_step(task, services, context),
         tell_hook=services.tell_hook,
         report=lambda number, failure, delay_s: services.report(task.position, number, failure, delay_s),
+        put_back=services.put_back,
         failure_of=lambda error: describe_failure(error, services.root),
     )
     cpu_before = _cpu_s()
     token = enter_step(context)
     try:
-        outputs, objects = chain_for(attempt)(attempt)
+        outputs, objects = _chain_for(attempt, task, services)(attempt)
     except BaseException as error:  # whatever a step raises, SystemExit and interrupts too, is the step's outcome
         return Outcome(
             status=StepStatus.FAILED if _is_failure(error) else StepStatus.CANCELLED,
@@ -165,8 +170,17 @@ def _is_failure(error: BaseException) -> bool:
     return not isinstance(error, (KeyboardInterrupt, Terminated))
 
 
-def chain_for(attempt: Attempt) -> Proceed:
+def _chain_for(attempt: Attempt, task: Task, services: Services) -> Proceed:
     """Return the fold of the middlewares that this step needs around the call of its function."""
+    key = task.spec.options, bool(task.live.hooks)
+    known = services.chains.get(key)
+    if known is None:
+        known = services.chains[key] = fold_middlewares(attempt)
+    return known
+
+
+def fold_middlewares(attempt: Attempt) -> Proceed:
+    """Return the call of a step's function with each middleware that applies around it."""
     proceed: Proceed = _innermost
     for middleware in reversed(MIDDLEWARE):
         if middleware.applies(attempt):

@@ -97,7 +97,9 @@ def read_inputs(
         digests[f"env {name}"] = digest.variable(os.environ.get(name))
     if reason or not spec.base_key:
         return Inputs(digests, "", reason or spec.uncacheable)
-    counted = [(label, text) for label, text in digests.items() if _root_name(label) not in options.cache_ignore]
+    counted = digests.items()
+    if options.cache_ignore:
+        counted = [(label, text) for label, text in counted if _root_name(label) not in options.cache_ignore]
     return Inputs(digests, digest.inputs_key(counted))
 
 

@@ -33,6 +33,7 @@ from cupola.event import (
 )
 from cupola.ids import now
 from cupola.middleware.attempt import Hook, Moment
+from cupola.middleware.surroundings import keep_surroundings
 from cupola.snapshot import FromStep, Gather, Snapshot, Source, StepSpec
 from cupola.store import CacheEntry
 from cupola.worker import Outcome, Services, Task, run_task
@@ -97,6 +98,7 @@ class Driver:
             artifacts=open_services(site, desk.recorder.project),
             tell_hook=desk.tell_step_hook,
             report=self._retrying,
+            put_back=keep_surroundings(),
         )
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
 

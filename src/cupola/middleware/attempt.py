@@ -37,6 +37,7 @@ class Attempt(msgspec.Struct, kw_only=True):
         tell_hook: Calls one hook with a `StepRun` for a moment.
         report: Tells the driver that this attempt failed and another one follows after so many seconds.
         failure_of: Turns an exception into its record.
+        put_back: Puts back what a step changed of the process it shares with its caller.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     tell_hook: Callable[[Hook, Moment], None]
     report: Callable[[int, Failure, float], None]
     failure_of: Callable[[BaseException], Failure]
+    put_back: Callable[[], None]
 
 
 Proceed = Callable[[Attempt], Any]

@@ -31,7 +31,9 @@ _SIGNALS = (
 )
 
 
-class _Surroundings(msgspec.Struct, frozen=True, array_like=True):
+class _Surroundings(msgspec.Struct, frozen=True):
+    """What steps may change of the process they share with their caller."""
+
     folder: str
     environment: dict[Any, Any]
     handlers: tuple[Any, ...]
@@ -47,29 +49,32 @@ def wrap(proceed: Proceed) -> Proceed:
     """Return `proceed` with the surroundings kept around it."""
 
     def run(attempt: Attempt) -> Any:
-        before = _take()
         if attempt.options.env:
             os.environ.update(attempt.options.env)
         try:
             return proceed(attempt)
         finally:
-            _put_back(before)
+            attempt.put_back()
 
     return run
+
+
+def keep_surroundings() -> Callable[[], None]:
+    """Return what puts the process back to what it is like now.
+
+    Called once for a run: since it is put back after each step, it is what the next one begins with.
+    """
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        folder = ""
+    now = _Surroundings(folder, dict(_environment()), tuple(map(getsignal, _SIGNALS)), sys.path[:])
+    return lambda: _put_back(now)
 
 
 def _environment() -> dict[Any, Any]:
     # The public mapping decodes each variable at each look, 15 µs in all; its own dict copies in one.
     return vars(os.environ)["_data"]
-
-
-def _take() -> _Surroundings:
-    try:
-        folder = os.getcwd()
-    except FileNotFoundError:
-        folder = ""
-    handlers = tuple(map(getsignal, _SIGNALS))
-    return _Surroundings(folder, dict(_environment()), handlers, sys.path[:])
 
 
 def _put_back(before: _Surroundings) -> None:
