@@ -233,16 +233,18 @@ class BlobWriter:
         return name, self.size_bytes
 
     def _open(self) -> None:
-        self._path = self._blobs.temporary_path()
+        path = self._blobs.temporary_path()
         # The file is read-only for everyone from its first moment; this descriptor may write to it all the same.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._file = os.open(self._path, flags, 0o444)
-        except FileNotFoundError:
-            self._blobs.make_folders(os.path.dirname(self._path))
-            self._file = os.open(self._path, flags, 0o444)
+            try:
+                self._file = os.open(path, flags, 0o444)
+            except FileNotFoundError:
+                self._blobs.make_folders(os.path.dirname(path))
+                self._file = os.open(path, flags, 0o444)
         except OSError as error:
-            raise cannot_write(Path(self._path), error) from error
+            raise cannot_write(Path(path), error) from error
+        self._path = path
         for chunk in self._held:
             self._hasher.update(chunk)
             self._write(memoryview(chunk))

@@ -52,7 +52,7 @@ def take_column(array: Any, path: str) -> Column:
         MaterializerError: It can't be kept exactly; the message names it.
     """
     dtype = array.dtype
-    if isinstance(dtype, np.dtype) or isinstance(array, pd.arrays.NumpyExtensionArray):
+    if isinstance(dtype, np.dtype) or type(array) is pd.arrays.NumpyExtensionArray:
         return _take_numpy(np.asarray(array), path)
     for name, kind, take, _ in _KINDS:
         if isinstance(dtype, kind):
