@@ -318,8 +318,7 @@ def test_streams_and_descriptors_are_as_before_afterwards(tmp_path: Path) -> Non
             for _ in range(3):
                 capture = start_capture(folder)
                 print("inside")
-                capture.stop()
-                capture.stop()
+                assert capture.stop() == capture.stop() == capture.position()
             assert before == (sys.stdout, sys.stderr, sys.breakpointhook, sorted(os.listdir("/proc/self/fd")))
             assert os.fstat(1).st_ino == inode
             assert "logging" not in sys.modules and "threading" not in sys.modules

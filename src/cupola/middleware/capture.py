@@ -114,6 +114,7 @@ class Capture:
         self._raw: dict[int, LogStream] = {}
         self._text: dict[int, io.TextIOWrapper] = {}
         self._echo: Echo | None = None
+        self._end = self._beaten
         self._is_open = False
         self._is_child = False
         self._is_lent = False
@@ -144,6 +145,8 @@ class Capture:
 
     def position(self) -> int:
         """Return where the log ends, with all that was printed until now written to it."""
+        if not self._is_open:
+            return self._end
         self._flush()
         return os.lseek(self._reader, 0, os.SEEK_END)
 
@@ -179,10 +182,10 @@ class Capture:
         Calling it again does nothing.
 
         Returns:
-            Where the log ends.
+            Where the log ended.
         """
         if not self._is_open:
-            return 0
+            return self._end
         if self._is_child:
             return os.lseek(self._reader, 0, os.SEEK_END)
         self._is_open = False
@@ -199,12 +202,12 @@ class Capture:
         finally:
             self._beat_thread.stop()
             self._beat()
-            end = os.lseek(self._reader, 0, os.SEEK_END)
+            self._end = os.lseek(self._reader, 0, os.SEEK_END)
             for descriptor in (self._log, self._reader, self._notes_file):
                 terminal.close(descriptor)
             for before in self._before.values():
                 terminal.close(-1 if before.descriptor is None else before.descriptor)
-        return end
+        return self._end
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -216,12 +219,14 @@ class Capture:
 
     def settle(self) -> int:
         """Write out what was printed before, and return where the log ends."""
+        if not self._is_open:
+            return self._end
         flush(self._text[STDOUT])
         return os.lseek(self._reader, 0, os.SEEK_END)
 
     def read(self, start: int) -> bytes:
         """Return what was written since a byte, as far as it is of interest for a record."""
-        return os.pread(self._reader, _RECORD_BYTES, start)
+        return os.pread(self._reader, _RECORD_BYTES, start) if self._is_open else b""
 
     def write_record(self, line: str, mark: Mark) -> None:
         """Write a record that no handler printed."""
@@ -242,6 +247,10 @@ class Capture:
         self._write(data, stream, Mark(0, time.time()))
 
     def _write(self, data: bytes, stream: int, mark: Mark) -> None:
+        if not self._is_open:
+            # A thread that a step left behind was handing over a record when the run ended.
+            os.write(STDERR, data)
+            return
         thread = get_ident()
         self._notes.busy.add(thread)
         try:
