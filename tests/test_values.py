@@ -138,6 +138,8 @@ def test_values_that_compare_equal_but_differ_have_different_bytes():
 
 
 def test_the_payload_of_nan_does_not_count():
+    assert encode({corpus.NAN: 1, 2: 0.5}) == encode({corpus.OTHER_NAN: 1, 2: 0.5})
+    assert encode([1, {"a": [0.5, corpus.OTHER_NAN]}, "x"]) == encode([1, {"a": [0.5, corpus.NAN]}, "x"])
     for one, other in ((corpus.NAN, corpus.OTHER_NAN), ([corpus.NAN, 1.0], [corpus.OTHER_NAN, 1.0])):
         assert encode(one) == encode(other)
     assert encode(np.float64(corpus.NAN)) == encode(np.float64(corpus.OTHER_NAN))

@@ -50,10 +50,9 @@ def encode(value: object, *, path: str = "value") -> bytes:
     Raises:
         MaterializerError: Something in it can't be kept exactly; the message names its path and type.
     """
-    if _is_plain(value):
-        data = _try_pack(value)
-        if data is not None:
-            return data
+    proof = _prove_plain(value)
+    if proof is not _Proof.NONE and (data := _try_pack(value, proof)) is not None:
+        return data
     try:
         return _Writer().write(value)
     except Unstorable as error:
@@ -95,6 +94,8 @@ def is_immutable(value: object) -> bool:
     kind = type(value)
     if kind in _FROZEN:
         return True
+    if kind is list or kind is dict:  # the most frequent outputs, told without asking the table
+        return False
     if kind is tuple or kind is frozenset:
         return all(map(is_immutable, cast("tuple[object, ...]", value)))
     if isinstance(value, enum.Enum):
@@ -118,42 +119,65 @@ def _refuse_extension(_code: int, _data: memoryview) -> NoReturn:
 _unpack_plain = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
 
 
-def _try_pack(value: object) -> bytes | None:
-    """Pack what is proved plain; None for what only the type doesn't tell: big integers, surrogates, odd NaNs."""
+class _Proof(enum.Enum):
+    """What is known of a value before it is packed."""
+
+    NONE = 0
+    PLAIN = 1
+    PLAIN_WITH_NAN = 2
+    """All types are plain, but a NaN may be inside, of which msgpack would keep the payload."""
+
+
+def _try_pack(value: object, proof: _Proof) -> bytes | None:
+    """Pack what is proved plain; None for what a type doesn't tell: big integers, surrogates, odd NaNs."""
     try:
         data = _pack(value)
     except (OverflowError, UnicodeEncodeError, RecursionError):
         return None
-    if (b"\xcb\x7f" in data or b"\xcb\xff" in data) and _ODD_NAN.search(data):
-        return None
-    return data
+    return None if proof is _Proof.PLAIN_WITH_NAN and _ODD_NAN.search(data) else data
 
 
 _values_of = cast("Callable[[dict[Any, Any]], Iterable[Any]]", cast(Any, dict).values)
 
 
-def _is_plain(value: object) -> bool:
+def _prove_plain(value: Any) -> _Proof:
     """Prove, level by level with loops in C, that everything inside has exactly a type that msgpack keeps."""
-    kind = type(value)
+    kind = cast("type[Any]", type(value))
     if kind in _SCALARS:
-        return True
+        return _Proof.PLAIN if value == value else _Proof.PLAIN_WITH_NAN
     if kind is not list and kind is not dict:
-        return False
-    lists: list[list[Any]] = []
-    dicts: list[dict[Any, Any]] = []
-    (lists if kind is list else dicts).append(cast(Any, value))
+        return _Proof.NONE
+    lists: list[list[Any]] = [value] if kind is list else []
+    dicts: list[dict[Any, Any]] = [value] if kind is dict else []
+    proof = _Proof.PLAIN
     for _ in range(MAX_DEPTH):
-        if dicts and not _SCALARS.issuperset(map(type, chain.from_iterable(dicts))):
-            return False
-        items: list[Any] = [*chain.from_iterable(lists), *chain.from_iterable(map(_values_of, dicts))]
+        if dicts:
+            found = set(map(type, _joined(dicts)))
+            if not found <= _SCALARS:
+                return _Proof.NONE
+            if float in found:
+                proof = _Proof.PLAIN_WITH_NAN
+        items = _joined([*lists, *map(_values_of, dicts)])
         found = set(map(type, items))
         if not found <= _PLAIN:
-            return False
+            return _Proof.NONE
+        if float in found and _may_hold_nan(items, len(found)):
+            proof = _Proof.PLAIN_WITH_NAN
         lists = _distinct([item for item in items if type(item) is list]) if list in found else []
         dicts = _distinct([item for item in items if type(item) is dict]) if dict in found else []
         if not lists and not dicts:
-            return True
-    return False
+            return proof
+    return _Proof.NONE
+
+
+def _joined(containers: list[Any]) -> Any:
+    return containers[0] if len(containers) == 1 else list(chain.from_iterable(containers))
+
+
+def _may_hold_nan(items: Any, kinds: int) -> bool:
+    """Whether the sum of the floats is a NaN, as it is if one of them is one."""
+    total = sum(items if kinds == 1 else [item for item in items if type(item) is float])
+    return total != total
 
 
 def _distinct(containers: list[Any]) -> list[Any]:
@@ -213,8 +237,10 @@ class _Writer:
         raise Unstorable(f"is a {_full_name(kind)}, which has no encoding")
 
     def _items(self, items: list[Any]) -> bytes:
-        if _SCALARS.issuperset(map(type, items)) and (data := _try_pack(items)) is not None:
-            return data
+        if _SCALARS.issuperset(map(type, items)):
+            data = _try_pack(items, _Proof.PLAIN_WITH_NAN)
+            if data is not None:
+                return data
         return _head(_ARRAY, len(items)) + b"".join([self._inner(item, "[]", i) for i, item in enumerate(items)])
 
     def _inner(self, item: Any, place: str, key: Any) -> bytes:
