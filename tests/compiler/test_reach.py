@@ -203,7 +203,7 @@ EDITS = [
     # What says nothing
     ("comment", "lib/deep.py", "from . import inner", "from . import inner  # why", {}),
     ("docstring", "work.py", '"""Fit."""', '"""Fit a model."""', {}),
-    ("docstring where none was", "lib/inner.py", "base(n): return n + 1", 'base(n):\n    """Add."""\n    return n + 1', {}),
+    ("docstring where none was", "lib/inner.py", "base(n): return n", 'base(n):\n    """Add."""\n    return n', {}),
     ("formatting", "lib/inner.py", "base(n): return n + 1", "base(\n  n,\n):\n\n    return (n\n        + 1)", {}),
     ("quotes and line endings", "lib/shapes.py", '"square"', "'''square'''", {}),
     ("rename of a local", "work.py", "total", "amount", {}),

@@ -27,7 +27,8 @@ _STANDARD = tuple(
 # Where the distribution's name doesn't resemble the import's; only the order of search depends on it.
 _HINTS = {
     "sklearn": "scikit_learn", "yaml": "pyyaml", "PIL": "pillow", "bs4": "beautifulsoup4",
-    "dateutil": "python_dateutil", "cv2": "opencv_python", "skimage": "scikit_image", "attr": "attrs", "dotenv": "python_dotenv",
+    "dateutil": "python_dateutil", "cv2": "opencv_python", "skimage": "scikit_image", "attr": "attrs",
+    "dotenv": "python_dotenv",
 }  # fmt: skip
 
 
@@ -96,8 +97,8 @@ def _distributions(site: str) -> dict[str, _Distribution]:
         for entry in os.listdir(site):
             stem, suffix = os.path.splitext(entry)
             if suffix in (".dist-info", ".egg-info"):
-                name, _, version = stem.partition("-")
-                version = version.partition("-")[0] if suffix == ".egg-info" else version
+                # The second kind ends in the version of Python as well: `thing-1.0-py3.11.egg-info`.
+                name, _, version = re.sub(r"-py\d[\d.]*$", "", stem).rpartition("-")
                 found[_normal(name)] = _Distribution(_normal(name), version, os.path.join(site, entry))
         known = _folders[site] = changed, found
     return known[1]

@@ -40,7 +40,9 @@ class CodeModule(msgspec.Struct, eq=False):
         return self.imported if self.file.endswith("__init__.py") else self.imported.rpartition(".")[0]
 
 
-_loaded: dict[int, tuple[dict[str, Any], object, ParsedFile | None]] = {}
+# By the `id` of a module's globals, which are kept along, so that no other module gets it.
+_loaded: dict[int, tuple[object, Path, CodeModule]] = {}
+_origins: dict[int, tuple[dict[str, Any], Origin]] = {}
 _parsed: dict[str, tuple[bytes, ParsedFile | None]] = {}
 _located: dict[str, tuple[str, list[str]] | None] = {}
 
@@ -51,9 +53,12 @@ def attributes(module: ModuleType) -> dict[str, Any]:
 
 
 def origin(names: dict[str, Any]) -> Origin:
-    """Return whose a loaded module is, from its globals."""
-    name = names.get("__name__")
-    return origin_of(file_of(names), name if isinstance(name, str) else "")
+    """Return whose a loaded module is, from its globals; of a library the version that was loaded."""
+    known = _origins.get(id(names))
+    if known is None:
+        name = names.get("__name__")
+        known = _origins[id(names)] = names, origin_of(file_of(names), name if isinstance(name, str) else "")
+    return known[1]
 
 
 def loaded_module(names: dict[str, Any], root: Path) -> CodeModule:
@@ -63,19 +68,32 @@ def loaded_module(names: dict[str, Any], root: Path) -> CodeModule:
         CompileError: Its file is loaded under another name as well.
         CodeChanged: It was loaded from stale bytecode.
     """
-    file = file_of(names)
-    imported = names.get("__name__")
-    imported = imported if isinstance(imported, str) else ""
+    spec = names.get("__spec__")
     known = _loaded.get(id(names))
     # A reload keeps the globals and has a new spec. Else what was read first is what was loaded, whatever the file
     # says by now.
-    if known is None or known[1] is not names.get("__spec__"):
-        _refuse_two_names(imported, file, names)
-        parsed = _parse(file)
-        if parsed is not None:
-            _refuse_stale(parsed, names)
-        known = _loaded[id(names)] = names, names.get("__spec__"), parsed
-    return CodeModule(canonical_module(names, root), imported, file, names, known[2])
+    if known is not None and known[0] is spec:
+        if known[1] == root:
+            return known[2]
+        parsed = known[2].parsed
+    else:
+        parsed = _read_loaded(names)
+    imported = names.get("__name__")
+    imported = imported if isinstance(imported, str) else ""
+    # What `exec` ran in a dictionary of its own is in no module.
+    name = canonical_module(names, root) if imported else "<made>"
+    module = CodeModule(name, imported, file_of(names), names, parsed)
+    _loaded[id(names)] = spec, root, module
+    return module
+
+
+def _read_loaded(names: dict[str, Any]) -> ParsedFile | None:
+    file = file_of(names)
+    _refuse_two_names(str(names.get("__name__")), file, names)
+    parsed = _parse(file)
+    if parsed is not None:
+        _refuse_stale(parsed, names)
+    return parsed
 
 
 def read_module(imported: str, root: Path) -> CodeModule | Origin | None:

@@ -195,7 +195,7 @@ class _Writer:
     def write_name(self, node: ast.Name) -> None:
         if node.id in _DYNAMIC and self.owner(node.id) is None:
             self.references.append(Reference((), "file", node.lineno))
-        else:
+        elif not isinstance(node.ctx, ast.Store):
             self.refer((node.id,), node.lineno)
         self.out.append(f"Name({self.bound(node.id)!r})")
 

@@ -12,9 +12,10 @@ import enum
 import functools
 import os
 import pathlib
+import struct
 import sys
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, cast
 
 import msgspec
@@ -158,6 +159,10 @@ class _Reader:
             return f"partial({self.read(part.func)}, {self.read(part.args)}, {self.read(part.keywords)})"
         if isinstance(value, ModuleType):
             return self.named(value)
+        if isinstance(value, MappingProxyType):
+            return f"mappingproxy({self.read(dict(cast('MappingProxyType[Any, Any]', value)))})"
+        if isinstance(value, struct.Struct):
+            return f"Struct({value.format!r})"
         if isinstance(value, (property, staticmethod, classmethod)):
             held = cast("Any", value)
             below = [getattr(held, name, None) for name in ("fget", "fset", "fdel", "__func__")]

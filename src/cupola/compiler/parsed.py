@@ -66,17 +66,26 @@ class ParsedFile:
         self._index(self.tree, "", ())
         self._codes: dict[str, list[CodeType]] = {}
         self._index_code(self.code)
-        self._described: dict[tuple[int, frozenset[str], bool], Description] = {}
+        self._described: dict[tuple[tuple[int, ...], tuple[str, ...], bool], Description] = {}
+        self._names: dict[int, frozenset[str]] = {}
         self._literals: dict[int, bool] = {}
         self._found: dict[int, tuple[CodeType, Definition | None, bool]] = {}
 
-    def describe(self, node: ast.AST, closed: Iterable[str] = (), *, defaults: bool = True) -> Description:
-        """Describe a definition or statement of the file; done once for each."""
-        key = id(node), frozenset(closed), defaults
+    def describe(self, *nodes: ast.AST, closed: Iterable[str] = (), defaults: bool = True) -> Description:
+        """Describe a definition or statements of the file; done once for each."""
+        key = tuple(map(id, nodes)), tuple(sorted(closed)), defaults
         known = self._described.get(key)
         if known is None:
-            known = describe([node], is_own=self.is_own_decorator, closed=key[1], defaults=defaults)
+            known = describe(nodes, is_own=self.is_own_decorator, closed=closed, defaults=defaults)
             self._described[key] = known
+        return known
+
+    def names_in(self, node: ast.AST) -> frozenset[str]:
+        """Return all names in a statement of the file."""
+        known = self._names.get(id(node))
+        if known is None:
+            known = frozenset(found.id for found in ast.walk(node) if isinstance(found, ast.Name))
+            self._names[id(node)] = known
         return known
 
     def is_own_decorator(self, chain: tuple[str, ...]) -> bool:
@@ -220,11 +229,24 @@ def _by_column(nodes: list[Definition], code: CodeType) -> Definition | None:
     if len(nodes) < 2:
         return nodes[0] if nodes else None
     columns = [(line, column) for line, _, column, _ in code.co_positions() if line is not None and column]
-    if not columns:  # compiled without columns
-        return nodes[0]
-    start, end = min(columns), max(columns)
+    start, end = min(columns, default=(0, 0)), max(columns, default=(0, 0))
     within = [node for node in nodes if _covers(node, start) and _covers(node, end)]
-    return min(within, key=_extent, default=nodes[0])
+    # Constants have no column, and Python may have been told to keep none.
+    return min(within, key=_extent) if within else _by_code(nodes, code)
+
+
+def _by_code(nodes: list[Definition], code: CodeType) -> Definition | None:
+    """Return the lambda that compiles to a code object; None if none does, and the bytecode has to count."""
+    for node in nodes:
+        if not isinstance(node, ast.Lambda):
+            continue
+        frame = ast.parse("def _():\n " + "".join(f"{name} = " for name in code.co_freevars) + "0\n return 0")
+        cast("ast.Return", cast("ast.FunctionDef", frame.body[0]).body[1]).value = node
+        outer = next(each for each in compile(frame, "", "exec").co_consts if isinstance(each, CodeType))
+        inner = next(each for each in outer.co_consts if isinstance(each, CodeType))
+        if code_content(inner) == code_content(code):
+            return node
+    return None
 
 
 def _covers(node: Definition, place: tuple[int, int]) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from cupola.compiler.libraries import LIBRARY, Origin
 from cupola.compiler.modules import CodeModule
-from cupola.compiler.normalize import Reference, describe
+from cupola.compiler.normalize import Reference
 from cupola.compiler.parsed import first_line
 from cupola.compiler.source import relative_path
 
@@ -117,11 +117,10 @@ def add_definition(
         function: The function that was made from it, whose defaults and closure count by value.
         cells: What enclosing functions bind, by name.
     """
-    names = tuple(sorted(cells or ()))
     key = (id(node), module.names is None, *((id(function),) if cells else ()))
     if module.parsed is None or not walk.first_time("node", *key, keep=(node, function)):
         return
-    described = module.parsed.describe(node, names, defaults=function is None)
+    described = module.parsed.describe(node, closed=cells or (), defaults=function is None)
     around = module.parsed.around.get(id(node), ())
     place = walk.place(module, first_line(node))
     walk.found.append(Found(kind, name, described.content, "", place, id(node), around))
@@ -136,9 +135,10 @@ def add_effects(walk: Walk, module: CodeModule) -> None:
     if not module.parsed.effects:
         return
     runs = _runs_of(module)
-    effects = [node for node in module.parsed.effects if not runs & _names_in(node) and not _only_prints(node)]
+    in_node = module.parsed.names_in
+    effects = [node for node in module.parsed.effects if runs.isdisjoint(in_node(node)) and not _only_prints(node)]
     if effects:
-        described = describe(effects, is_own=module.parsed.is_own_decorator)
+        described = module.parsed.describe(*effects)
         walk.found.append(
             Found("module", module.name, described.content, "", walk.place(module, first_line(effects[0])))
         )
@@ -152,7 +152,7 @@ def add_whole(walk: Walk, module: CodeModule) -> None:
     if module.parsed is None:
         walk.found.append(Found("module", module.name, _bytes_of(module.file), "", walk.place(module, 1)))
         return
-    described = describe(module.parsed.statements, is_own=module.parsed.is_own_decorator)
+    described = module.parsed.describe(*module.parsed.statements)
     walk.found.append(Found("module", module.name, described.content, "", walk.place(module, 1)))
     # That all names of the file count is what the whole file means.
     _wait_softly(walk, module, [reference for reference in described.references if reference.role != "file"])
@@ -174,10 +174,6 @@ def _bytes_of(file: str) -> bytes:
         return f"unreadable: {error.strerror}".encode()
 
 
-def _names_in(node: ast.AST) -> set[str]:
-    return {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
-
-
 def _only_prints(node: ast.AST) -> bool:
     calls = [found for found in ast.walk(node) if isinstance(found, ast.Call)]
     called = calls[0].func if len(calls) == 1 else None
@@ -191,8 +187,9 @@ def _runs_of(module: CodeModule) -> set[str]:
         for name, held in (module.names or {}).items()
         if type(held).__module__.partition(".")[0] == "cupola" and type(held).__qualname__ == "Pipeline"
     }
-    bindings = module.parsed.bindings if module.parsed is not None else {}
-    for name, bound in bindings.items():
-        if any(binding.kind == "value" and names & _names_in(binding.node) for binding in bound):
-            names.add(name)
+    if module.parsed is not None:
+        for name, bound in module.parsed.bindings.items():
+            values = (module.parsed.names_in(binding.node) for binding in bound if binding.kind == "value")
+            if not all(names.isdisjoint(used) for used in values):
+                names.add(name)
     return names
