@@ -56,8 +56,10 @@ def encode(value: object, *, path: str = "value") -> bytes:
     try:
         return _Writer().write(value)
     except Unstorable as error:
-        place = path + "".join(reversed(error.trail))
-        raise MaterializerError(f"{place} {error.reason}", fix=_WAYS_OUT) from error.__cause__
+        trail = error.trail[::-1]
+        if len(trail) > 20:
+            trail[10:-10] = ["…"]
+        raise MaterializerError(f"{path}{''.join(trail)} {error.reason}", fix=_WAYS_OUT) from error.__cause__
     except RecursionError:
         raise MaterializerError(
             f"{path} is nested too deeply for a call stack that is as deep as this one", fix=_WAYS_OUT
@@ -234,7 +236,7 @@ class _Writer:
         if shape:
             kept, fields, state = records.parts_of(value)
             return self._class(codes.OBJECT, kind, kept, fields, *([state] if state else []))
-        raise Unstorable(f"is a {_full_name(kind)}, which has no encoding")
+        raise Unstorable(f"is of type {_full_name(kind)}, which has no encoding")
 
     def _items(self, items: list[Any]) -> bytes:
         if _SCALARS.issuperset(map(type, items)):
@@ -305,7 +307,7 @@ class _Writer:
 
 def _segment(place: str, key: Any) -> str:
     if place == "key":
-        return " has a key that" if type(key) not in _SCALARS else ""
+        return "<key>"
     if place == "{}":
         return "{…}"
     if place == ".":
