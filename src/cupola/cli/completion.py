@@ -122,9 +122,9 @@ def _options(command: str) -> list[str]:
     from cupola.cli.main import COMMANDS
 
     name, *verb = command.split(" ")
-    found = COMMANDS[name]
+    module, function, _said = COMMANDS[name]
     try:
-        getattr(import_module(f"cupola.cli.{found.module}"), found.function)([*verb, LIST_OPTIONS])
+        getattr(import_module(f"cupola.cli.{module}"), function)([*verb, LIST_OPTIONS])
     except OptionsListed as listed:
         return list(listed.names)
     return []

@@ -11,35 +11,26 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from cupola.errors import ConfigError, CupolaError
 from cupola.suggest import nearest
 from cupola.text import printable
 
-
-class Command(NamedTuple):
-    """A command: the module that carries it out, the function in it, and what it does in one line."""
-
-    module: str
-    function: str
-    help: str
-
-
+# Module and function that carry a command out, and what it does in one line.
 COMMANDS = {
-    "init": Command("init", "init", "make this folder the source root of a project"),
-    "run": Command("run", "run", "run a pipeline of a file or module"),
-    "plan": Command("plan", "plan", "say what a run would do and why, and run nothing"),
-    "ps": Command("runs", "ps", "list the runs that are active"),
-    "show": Command("show", "show", "show a run or one of its steps; why a step ran or didn't"),
-    "logs": Command("logs", "logs", "print what a run or step wrote"),
-    "diff": Command("diff", "diff", "compare two runs"),
-    "doctor": Command("doctor", "doctor", "look at the environment and check the store"),
-    "completion": Command("completion", "completion", "print a completion script for a shell"),
-    "runs": Command("runs", "runs", "list, show or delete runs"),
-    "steps": Command("steps", "steps", "list or show steps of runs"),
-    "pipelines": Command("pipelines", "pipelines", "list, show or delete pipelines"),
-    "artifacts": Command("artifacts", "artifacts", "list, show, download or delete artifacts"),
+    "init": ("init", "init", "make this folder the source root of a project"),
+    "run": ("run", "run", "run a pipeline of a file or module"),
+    "plan": ("plan", "plan", "say what a run would do and why, and run nothing"),
+    "ps": ("runs", "ps", "list the runs that are active"),
+    "show": ("show", "show", "show a run or one of its steps; why a step ran or didn't"),
+    "logs": ("logs", "logs", "print what a run or step wrote"),
+    "diff": ("diff", "diff", "compare two runs"),
+    "doctor": ("doctor", "doctor", "look at the environment and check the store"),
+    "completion": ("completion", "completion", "print a completion script for a shell"),
+    "runs": ("runs", "runs", "list, show or delete runs"),
+    "steps": ("steps", "steps", "list or show steps of runs"),
+    "pipelines": ("pipelines", "pipelines", "list, show or delete pipelines"),
+    "artifacts": ("artifacts", "artifacts", "list, show, download or delete artifacts"),
 }
 HEAD = "usage: cupola [--version] [--help] [--debug] COMMAND …"
 FOOT = """\
@@ -87,12 +78,13 @@ def _dispatch(given: Sequence[str]) -> int:
         raise _unknown(name)
     from importlib import import_module
 
-    return getattr(import_module(f"cupola.cli.{command.module}"), command.function)(rest)
+    module, function, _help_line = command
+    return getattr(import_module(f"cupola.cli.{module}"), function)(rest)
 
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {said}" for name, (_module, _function, said) in COMMANDS.items()]
     return "\n".join([HEAD, "", "Run ML pipelines and see what happened and why.", "", *lines, "", FOOT])
 
 

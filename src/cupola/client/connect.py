@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import get_ident
 from pathlib import Path
 
 from cupola.artifacts.blobs import Blobs
@@ -39,7 +39,7 @@ def connect() -> Connection:
     """
     folder = home()
     # A store belongs to the process and thread that opened it: a forked child and another thread open their own.
-    key = str(folder), os.getpid(), threading.get_ident()
+    key = str(folder), os.getpid(), get_ident()
     known = _open.get(key)
     if known is None:
         blobs = Blobs(folder)
