@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 class Boosting:
     """How the boosted trees grow."""
 
-    rounds: int = 200
+    rounds: int = 100
     learning_rate: float = 0.1
     leaves: int = 31
 
