@@ -78,7 +78,37 @@ def help_of(words: tuple[str, ...]) -> str:
     return said.getvalue().rstrip()
 
 
-PAGES = {"names.md": names_page, "kinds.md": kinds_page, "commands.md": commands_page}
+SETTINGS_TEXT = """\
+# Settings
+
+{note}
+
+Settings of the program itself. Each is an environment variable; otherwise the default holds. What belongs to a run
+(parameters, cache, retry …) is not here: it stands in the pipeline, in configuration files and on the command line.
+
+{table}
+
+`CUPOLA_PARAM_<NAME>` gives a parameter of a pipeline a value, such as `CUPOLA_PARAM_RATE=0.1`. `NO_COLOR` and a dumb
+terminal are honoured.
+
+The folder of the store is `$XDG_DATA_HOME/cupola`, else `~/.local/share/cupola`, on Linux and
+`~/Library/Application Support/cupola` on macOS. It must be on a local disk: SQLite on a network file system loses
+data, so Cupola refuses one by its name.
+"""
+
+
+def settings_page() -> str:
+    """Return the page of settings; defaults that depend on the machine are left to the text."""
+    from cupola.settings import SETTINGS
+
+    rows = ["| setting | environment variable | default | what |", "|---|---|---|---|"]
+    for setting in SETTINGS:
+        default = "see below" if setting.name == "home" else f"`{setting.default()}`" if setting.default() else "found"
+        rows.append(f"| `{setting.name}` | `{setting.environment}` | {default} | {setting.help} |")
+    return SETTINGS_TEXT.format(note=NOTE, table="\n".join(rows))
+
+
+PAGES = {"settings.md": settings_page, "names.md": names_page, "kinds.md": kinds_page, "commands.md": commands_page}
 
 if __name__ == "__main__":
     os.environ["COLUMNS"] = "100"
