@@ -197,7 +197,7 @@ def test_logs_of_a_step_are_its_own():
     run = failed_run()
     assert "loading 2" in run.logs()
     assert "loading" not in run.logs(step="explode")
-    assert [line.text for line in run.logs(step="explode")][0] == "before"
+    assert next(iter(run.logs(step="explode"))) == "before"
     assert str(run.logs(step="after")) == ""
     assert [line.text for line in run.logs(step="load", follow=True)] == ["loading 2"]
 
