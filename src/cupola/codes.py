@@ -230,7 +230,9 @@ def _made_scalar(dtype: str, data: Any) -> Any:
 
 
 ENUM = 32
+"""Enum member: `module:qualname` of its class, its name (empty for an unnamed combination of flags), its value."""
 OBJECT = 33
+"""Object of a data class: `module:qualname`, kind, fields by name; for pydantic, what else differs from the usual."""
 
 BIG_INT = Code(1, "int beyond 64 bits: its bytes, two's complement, big-endian", _big_int, _made_big_int)
 SURROGATES = Code(2, "str with lone surrogates: UTF-8 with them let through", _surrogates, _made_surrogates)
