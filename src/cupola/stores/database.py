@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from cupola.errors import CupolaError, Unreachable
@@ -26,11 +26,12 @@ class Database:
         path: The database file in it.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, path: Path | None = None) -> None:
+        """Open the home's database, or one at `path` that a rebuild makes: nobody else knows it, so it needs no lock."""
         self.home = home
-        self.path = home / DATABASE
+        self.path = path or home / DATABASE
         self._process = os.getpid()
-        self._lock = WriteLock(home)
+        self._lock = WriteLock(home) if path is None else None
         self._db, self._inode = self._open()
         _keep_from_children(self._db)
 
@@ -47,10 +48,20 @@ class Database:
         return self._db
 
     @contextmanager
+    def telling(self) -> Generator[sqlite3.Connection]:
+        """Give the connection for reading, and turn what SQLite says into errors that say what to do."""
+        try:
+            yield self.reading()
+        except sqlite3.OperationalError as error:
+            raise _unreachable(self.path, error) from error
+        except sqlite3.DatabaseError as error:
+            raise migrations.damaged(self.path, str(error)) from error
+
+    @contextmanager
     def writing(self, wait_s: float = WAIT_S) -> Generator[sqlite3.Connection]:
         """Hold the write lock and a transaction, committed when the block ends well and undone otherwise."""
         self._check_process()
-        with self._lock.held(wait_s):
+        with self._locked(wait_s):
             db = self.reading()
             try:
                 # IMMEDIATE: a reader that turns writer is refused at once when another wrote meanwhile.
@@ -71,11 +82,19 @@ class Database:
         """Move what is in the write-ahead log into the database if that goes without waiting for anybody."""
         self.reading().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def finish(self) -> None:
+        """Move everything into the one file and close it."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.execute("PRAGMA journal_mode = DELETE")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self.close()
+
     def close(self) -> None:
         """Give back what the store holds open."""
         if self._process == os.getpid():
             self._db.close()
-            self._lock.close()
+            if self._lock:
+                self._lock.close()
 
     def _open(self) -> tuple[sqlite3.Connection, int]:
         refuse_network(self.home)
@@ -83,18 +102,21 @@ class Database:
         migrations.refuse_newer(self.path, version)
         if version == 0:
             make_home(self.home)
-            with self._lock.held():
+            with self._locked():
                 if migrations.read_version(self.path) == 0:
                     migrations.create(self.path)
         db = dialects.connect(self.path)
         found: int = db.execute("PRAGMA user_version").fetchone()[0]
         if found < migrations.VERSION:
-            with self._lock.held():
+            with self._locked():
                 migrations.migrate(db)
         elif found > migrations.VERSION:
             db.close()
             migrations.refuse_newer(self.path, found)
         return db, os.stat(self.path).st_ino
+
+    def _locked(self, wait_s: float = WAIT_S) -> AbstractContextManager[None]:
+        return self._lock.held(wait_s) if self._lock else nullcontext()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -111,7 +133,7 @@ def _rollback(db: sqlite3.Connection) -> None:
 
 def _unreachable(path: Path, error: sqlite3.OperationalError) -> Unreachable:
     return Unreachable(
-        f"the store's database can't be written: {error}",
+        f"the store's database can't be used now: {error}",
         where=str(path),
         fix="set CUPOLA_HOME to a folder that you can write, with some free space",
     )

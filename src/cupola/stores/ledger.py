@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import msgspec
 
 from cupola import ids, journal
-from cupola.errors import Conflict, Damaged, Diverged, Fenced, NotFound
+from cupola.errors import Conflict, CupolaError, Damaged, Diverged, Fenced, NotFound
 from cupola.event import RunSealed, RunStarted, decode_event
 from cupola.store import Applied
 from cupola.stores.batches import write_batch
@@ -197,6 +197,13 @@ class Ledger:
 
     def _batch(self, db: sqlite3.Connection, draft: RunDraft, arrival: Arrival) -> Batch:
         return Batch(db, draft, self._find_names, arrival.sealed, steps=load_open_steps(db, draft))
+
+    def position_of(self, snapshot: str, name: str) -> int:
+        """Return the position of a step in a snapshot; -1 when it has none or the snapshot can't be read."""
+        try:
+            return self._find_names(snapshot).positions.get(name, -1)
+        except CupolaError:
+            return -1
 
     def _find_names(self, snapshot: str) -> StepNames:
         names = self._outlines.get(snapshot)

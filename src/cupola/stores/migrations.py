@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from cupola.errors import Damaged, StoreTooNew
+from cupola.journal import cannot_write
 from cupola.version import VERSION as CUPOLA
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -38,12 +39,15 @@ def read_version(path: Path) -> int:
 
     Raises:
         Damaged: It is no database.
+        Unreachable: It can't be read.
     """
     try:
         with open(path, "rb", buffering=0) as file:
             header = file.read(100)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
+    except OSError as error:
+        raise cannot_write(path, error) from error
     if not header:
         return 0
     if not header.startswith(_MAGIC) or len(header) < 100:

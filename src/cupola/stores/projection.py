@@ -317,6 +317,7 @@ def _end_attempt(step: StepDraft, at: float, log: int, failure: Failure | None) 
     attempts = step.detail.attempts
     if not attempts:
         attempts.append(AttemptRecord(1, at, None, (log, log)))
+        step.started_at = at
     last = attempts[-1]
     attempts[-1] = AttemptRecord(last.number, last.started_at, at, (last.log[0], log), failure)
 

@@ -1,37 +1,47 @@
 -- The named questions. Each has a name, a sentence, and one statement.
 
 -- name: find_cached
--- The newest usable result of each wanted cache key, for a list of `[bucket, key]`.
-SELECT step.base_key, step.inputs_key, run.id, step.position, step.ended_at, step.started_at, step.expires_at, step.run
+-- The newest usable result of each wanted cache key, for an object of buckets by key; one row for each of its outputs.
+SELECT step.base_key, step.inputs_key, step.position, step.started_at, step.ended_at, step.expires_at, {columns}
 FROM json_each(:keys) AS wanted
 CROSS JOIN step INDEXED BY step_cache
-  ON step.cache_bucket = json_extract(wanted.value, '$[0]') AND step.base_key = json_extract(wanted.value, '$[1]')
+  ON step.cache_bucket = wanted.value AND step.base_key = wanted.key
   AND step.run = (
     SELECT newest.run FROM step AS newest INDEXED BY step_cache
-    WHERE newest.cache_bucket = json_extract(wanted.value, '$[0]') AND newest.base_key = json_extract(wanted.value, '$[1]')
+    WHERE newest.cache_bucket = wanted.value AND newest.base_key = wanted.key
       AND (newest.expires_at = 0 OR newest.expires_at > :now)
     ORDER BY newest.run DESC LIMIT 1)
   AND (step.expires_at = 0 OR step.expires_at > :now)
-CROSS JOIN run ON run.number = step.run;
+CROSS JOIN run ON run.number = step.run
+LEFT JOIN version ON version.run = step.run AND version.step = step.position
+LEFT JOIN artifact ON artifact.key = version.artifact;
 
 -- name: find_cached_exactly
--- The newest usable result of one cache key with exactly these inputs.
-SELECT step.base_key, step.inputs_key, run.id, step.position, step.ended_at, step.started_at, step.expires_at, step.run
-FROM step INDEXED BY step_cache CROSS JOIN run ON run.number = step.run
-WHERE step.cache_bucket = :bucket AND step.inputs_bucket = :inputs_bucket
-  AND step.base_key = :base_key AND step.inputs_key = :inputs_key
-  AND (step.expires_at = 0 OR step.expires_at > :now)
-ORDER BY step.run DESC LIMIT 1;
+-- The newest usable result of one cache key with exactly these inputs; one row for each of its outputs.
+SELECT step.base_key, step.inputs_key, step.position, step.started_at, step.ended_at, step.expires_at, {columns}
+FROM (
+  SELECT * FROM step INDEXED BY step_cache
+  WHERE cache_bucket = :bucket AND inputs_bucket = :inputs_bucket AND base_key = :base_key AND inputs_key = :inputs_key
+    AND (expires_at = 0 OR expires_at > :now)
+  ORDER BY run DESC LIMIT 1) AS step
+CROSS JOIN run ON run.number = step.run
+LEFT JOIN version ON version.run = step.run AND version.step = step.position
+LEFT JOIN artifact ON artifact.key = version.artifact
+ORDER BY version.position;
 
--- name: step_before
--- The newest earlier record of a step of a pipeline that has a result: walks back from run to run.
+-- name: runs_before
+-- Earlier runs of a pipeline, newest first.
+SELECT number, snapshot FROM run INDEXED BY run_pipeline
+WHERE pipeline = (SELECT key FROM pipeline WHERE name = :pipeline) AND number < :before
+ORDER BY number DESC LIMIT 200;
+
+-- name: step_at
+-- One step of one run by its position.
 SELECT {columns}
-FROM pipeline
-CROSS JOIN run INDEXED BY run_pipeline ON run.pipeline = pipeline.key
+FROM run
+CROSS JOIN pipeline ON pipeline.key = run.pipeline
 CROSS JOIN step ON step.run = run.number
-WHERE pipeline.name = :pipeline AND run.number < :before
-  AND step.name = :name AND step.status IN ('completed', 'cached')
-ORDER BY run.number DESC LIMIT 1;
+WHERE run.number = ? AND step.position = ?;
 
 -- name: consumers_of
 -- The steps that read a value, newest first.

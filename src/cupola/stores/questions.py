@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,16 +57,14 @@ def _find_cached(ledger: Ledger, question: FindCached) -> dict[tuple[str, str], 
     now = ids.now()
     entries: dict[tuple[str, str], CacheEntry] = {}
     for start in range(0, len(question.base_keys), CHUNK):
-        chunk = question.base_keys[start : start + CHUNK]
-        keys = msgspec.json.encode([(bucket(key), key) for key in chunk]).decode()
-        rows = db.execute(QUERIES["find_cached"], {"keys": keys, "now": now}).fetchall()
-        for entry in _entries(db, rows):
+        keys = {key: bucket(key) for key in question.base_keys[start : start + CHUNK]}
+        rows = db.execute(_FIND_CACHED, {"keys": msgspec.json.encode(keys).decode(), "now": now})
+        for entry in _entries(rows):
             entries[entry.base_key, entry.inputs_key] = entry
     return entries
 
 
 def _find_cached_exactly(ledger: Ledger, question: FindCachedExactly) -> CacheEntry | None:
-    db = ledger.database.reading()
     given = {
         "base_key": question.base_key,
         "bucket": bucket(question.base_key),
@@ -73,21 +72,23 @@ def _find_cached_exactly(ledger: Ledger, question: FindCachedExactly) -> CacheEn
         "inputs_bucket": bucket(question.inputs_key),
         "now": ids.now(),
     }
-    rows = db.execute(QUERIES["find_cached_exactly"], given).fetchall()
-    return _entries(db, rows)[0] if rows else None
+    return next(_entries(ledger.database.reading().execute(_FIND_CACHED_EXACTLY, given)), None)
 
 
-def _entries(db: sqlite3.Connection, rows: list[records.Row]) -> list[CacheEntry]:
-    entries: list[CacheEntry] = []
-    for base_key, inputs_key, run, position, ended_at, started_at, expires_at, number in rows:
-        made = db.execute(_OUTPUTS_OF_STEP, (number, position)).fetchall()
-        # A look-up needs the values only; tags and metadata stay with the version in the run that made it.
-        outputs = tuple([records.read_version(row, (), {}) for row in made])
+def _entries(rows: Iterable[records.Row]) -> Iterator[CacheEntry]:
+    """Yield an entry for each step, whose rows follow each other, one for each output."""
+    for (base_key, inputs_key, position, started_at, ended_at, expires_at), group in groupby(rows, key=_STEP_PART):
+        made = [row[6:] for row in group]
+        # A look-up needs the values only; tags and metadata stay with the version in the run that made it. A step
+        # without outputs has one row without a version.
+        outputs = tuple([records.read_version(row, (), {}) for row in made if row[0] is not None])
         duration = ended_at - started_at
-        entries.append(CacheEntry(base_key, inputs_key, run, position, ended_at, duration, expires_at, outputs))
-    return entries
+        yield CacheEntry(base_key, inputs_key, made[0][3], position, ended_at, duration, expires_at, outputs)
 
 
+_STEP_PART = itemgetter(slice(6))
+_FIND_CACHED = QUERIES["find_cached"].replace("{columns}", records.VERSION_COLUMNS)
+_FIND_CACHED_EXACTLY = QUERIES["find_cached_exactly"].replace("{columns}", records.VERSION_COLUMNS)
 _STEPS = (
     f"SELECT {records.STEP_COLUMNS} FROM run CROSS JOIN pipeline ON pipeline.key = run.pipeline"
     " CROSS JOIN step ON step.run = run.number WHERE run.id = ? ORDER BY step.position"
@@ -119,9 +120,14 @@ def _outputs_of(ledger: Ledger, question: OutputsOf) -> tuple[VersionRecord, ...
 
 def _step_before(ledger: Ledger, question: StepBefore) -> StepRecord | None:
     db = ledger.database.reading()
-    given = {"pipeline": question.pipeline, "name": question.name, "before": question.before}
-    row = db.execute(QUERIES["step_before"].replace("{columns}", records.STEP_COLUMNS), given).fetchone()
-    return records.read_steps(db, [row])[0] if row else None
+    given = {"pipeline": question.pipeline, "before": question.before}
+    for number, snapshot in db.execute(QUERIES["runs_before"], given).fetchall():
+        # The snapshot says where the step stands, so that no run's steps need to be walked.
+        position = ledger.position_of(snapshot, question.name)
+        row = db.execute(QUERIES["step_at"].replace("{columns}", records.STEP_COLUMNS), (number, position)).fetchone()
+        if row and row[5] in ("completed", "cached"):
+            return records.read_steps(db, [row])[0]
+    return None
 
 
 def _consumers_of(ledger: Ledger, question: ConsumersOf) -> tuple[StepRecord, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cupola.errors import Ambiguous, NotFound
 from cupola.kinds import Kind
@@ -21,7 +21,8 @@ def find_row(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
         NotFound: Nothing is called like that.
         Ambiguous: Several are; the message lists them.
     """
-    return _FINDERS[kind.name](db, kind, ref)
+    # What a shell passes on may hold bytes that are no text.
+    return _FINDERS[kind.name](db, kind, ref.encode(errors="replace").decode())
 
 
 def _find_run(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
@@ -68,41 +69,40 @@ def _find_version(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:
         row = db.execute("SELECT number FROM run WHERE id = ?", (parts[0],)).fetchone()
         if row:
             return _load(db, kind, (row[0], int(parts[1]), int(parts[2])))
-    # Names may hold colons and at-signs themselves: the whole is tried first.
-    for name, test, value in _readings(ref):
-        keys = db.execute("SELECT key FROM artifact WHERE name = ?", (name,)).fetchall()
-        if keys:
+    seen = ""
+    for name, test, values in _readings(ref):
+        row = db.execute("SELECT key FROM artifact WHERE name = ?", (name,)).fetchone()
+        if row:
+            seen = seen or name
             sql = f"SELECT run, step, position, number FROM version WHERE artifact = ? AND {test} ORDER BY number DESC"
-            rows = db.execute(f"{sql} LIMIT {SHOWN + 1}", (keys[0][0], *value)).fetchall()
-            return _one_version(db, kind, ref, name, rows, newest=test == "1")
+            rows = db.execute(f"{sql} LIMIT {SHOWN + 1}", (row[0], *values)).fetchall()
+            if len(rows) > 1 and test != _NEWEST:
+                raise _ambiguous("artifact version", ref, [f"{name}:{found[3]}" for found in rows])
+            if rows:
+                return _load(db, kind, rows[0][:3])
+    if seen:
+        raise NotFound(f"artifact {seen!r} has no version {ref!r}", fix=f"`cupola artifacts show {seen}` shows them")
     names = [row[0] for row in db.execute("SELECT name FROM artifact ORDER BY key DESC LIMIT 500")]
     raise _not_found("artifact version", ref, names, "`cupola artifacts list` shows the artifacts")
 
 
-def _readings(ref: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    readings: list[tuple[str, str, tuple[str, ...]]] = [(ref, "1", ())]
-    name, colon, version = ref.rpartition(":")
-    if colon and version == "latest":
-        readings.append((name, "1", ()))
-    elif colon:
-        # A number is compared as such, a label as text.
-        test = (
-            "number = CAST(? AS INTEGER)" if version.isdecimal() and len(version) < 19 else "label = ? AND label <> ''"
-        )
-        readings.append((name, test, (version,)))
-    name, at, digest = ref.rpartition("@")
-    if at and digest:
-        prefix = digest if ":" in digest else f"val:{digest}"
-        readings.append((name, "digest >= ? AND digest < ?", (prefix, prefix + "g")))
-    return readings
+_NEWEST = "1"
 
 
-def _one_version(db: sqlite3.Connection, kind: Kind, ref: str, name: str, rows: Sequence[Row], *, newest: bool) -> Row:
-    if not rows:
-        raise NotFound(f"artifact {name!r} has no version {ref!r}", fix=f"`cupola artifacts show {name}` shows them")
-    if len(rows) > 1 and not newest:
-        raise _ambiguous("artifact version", ref, [f"{name}:{row[3]}" for row in rows])
-    return _load(db, kind, rows[0][:3])
+def _readings(ref: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield each way to read a reference: names and labels may hold colons and at-signs themselves."""
+    yield ref, _NEWEST, ()
+    for at in range(len(ref) - 1, 0, -1):
+        name, sign, rest = ref[:at], ref[at], ref[at + 1 :]
+        if sign == ":" and rest == "latest":
+            yield name, _NEWEST, ()
+        elif sign == ":" and rest.isdecimal() and len(rest) < 19:
+            yield name, "number = CAST(? AS INTEGER)", (rest,)
+        elif sign == ":" and rest:
+            yield name, "label = ? AND label <> ''", (rest,)
+        elif sign == "@" and rest:
+            prefix = rest if ":" in rest else f"val:{rest}"
+            yield name, "digest >= ? AND digest < ?", (prefix, prefix + "g")
 
 
 def _find_named(db: sqlite3.Connection, kind: Kind, ref: str) -> Row:

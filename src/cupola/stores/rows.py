@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import cached_property
 
 import msgspec
 
@@ -67,12 +68,17 @@ class _Outline(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
-class StepNames(msgspec.Struct, frozen=True):
+class StepNames(msgspec.Struct, frozen=True, dict=True):
     """Name, function and cache key of each step of a snapshot, by position."""
 
     names: tuple[str, ...]
     sources: tuple[str, ...]
     base_keys: tuple[str, ...]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Return the position of each step by name."""
+        return {name: position for position, name in enumerate(self.names)}
 
 
 def bucket(text: str) -> int:

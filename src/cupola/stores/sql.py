@@ -87,14 +87,16 @@ class SqlStore:
 
     def catch_up(self) -> None:
         """Project what drivers wrote meanwhile, and settle the runs whose driver died."""
-        self._tailer.catch_up()
+        with self._database.telling():
+            self._tailer.catch_up()
 
     def ask(self, question: Question[T], *, who: Principal) -> T:
         """Answer one of the named questions."""
         _require_owner(who)
         if questions.needs_live_runs(question):
             self.catch_up()
-        return questions.answer(self._ledger, question)
+        with self._database.telling():
+            return questions.answer(self._ledger, question)
 
     def write(self, changes: Sequence[Change], *, key: str, who: Principal) -> None:
         """Apply changes in one transaction; a `key` that was used before changes nothing."""
@@ -108,31 +110,31 @@ class SqlStore:
         _require_owner(who)
         known = find_kind(kind)
         self.catch_up()
-        db = self._database.reading()
-        record = records.read(db, kind, [references.find_row(db, known, ref)])[0]
-        return records.with_places(db, record) if isinstance(record, RunRecord) else record
+        with self._database.telling() as db:
+            record = records.read(db, kind, [references.find_row(db, known, ref)])[0]
+            return records.with_places(db, record) if isinstance(record, RunRecord) else record
 
     def find(self, kind: str, query: Query, *, who: Principal) -> Page[Any]:
         """Return one page of what matches."""
         _require_owner(who)
         known = find_kind(kind)
         self.catch_up()
-        db = self._database.reading()
-        statement, sort = statements.compile_page(db, known, query)
-        rows = db.execute(statement.sql, statement.values).fetchall()
-        more = len(rows) > query.limit
-        del rows[query.limit :]
-        cursor = statements.write_cursor(rows[-1][-len(sort.columns) :]) if more else ""
-        return Page(tuple(records.read(db, kind, rows)), cursor)
+        with self._database.telling() as db:
+            statement, sort = statements.compile_page(db, known, query)
+            rows = db.execute(statement.sql, statement.values).fetchall()
+            more = len(rows) > query.limit
+            del rows[query.limit :]
+            cursor = statements.write_cursor(rows[-1][-len(sort.columns) :]) if more else ""
+            return Page(tuple(records.read(db, kind, rows)), cursor)
 
     def count(self, kind: str, query: Query, *, who: Principal, bound: int = 10_000) -> int:
         """Return how many match, counting no further than `bound`."""
         _require_owner(who)
         known = find_kind(kind)
         self.catch_up()
-        db = self._database.reading()
-        statement = statements.compile_count(db, known, query, bound)
-        return db.execute(statement.sql, statement.values).fetchone()[0]
+        with self._database.telling() as db:
+            statement = statements.compile_count(db, known, query, bound)
+            return db.execute(statement.sql, statement.values).fetchone()[0]
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the database if that goes without waiting for anybody."""

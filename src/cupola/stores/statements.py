@@ -82,7 +82,8 @@ def compile_page(db: sqlite3.Connection, kind: Kind, query: Query) -> tuple[Stat
     """Return the statement of one page, whose rows end with the values of the sort's columns; one row too many."""
     sort, descending = choose_sort(kind, query)
     parts = compile_parts(db, kind, query)
-    driver = _rarest(db, parts)
+    # An order within one thing is that thing's index: nothing finds less.
+    driver = None if sort.within else _rarest(db, parts)
     tests = [part.test for part in parts if part is not driver] + _always(kind)
     values = [value for part in parts if part is not driver for value in part.values]
     if query.cursor:
@@ -94,7 +95,7 @@ def compile_page(db: sqlite3.Connection, kind: Kind, query: Query) -> tuple[Stat
     # A plus sign keeps SQLite from walking the order when the rows were found otherwise.
     plus = "+" if driver else ""
     order = ", ".join(f"{plus}{column}{way}" for column in sort.columns)
-    source = FROM_ROW[kind.name] if driver else FROM[kind.name]
+    source = FROM_ROW[kind.name] if driver or sort.within else FROM[kind.name]
     if driver:
         tests.insert(0, _inside(kind, driver.source))
         values[:0] = driver.source_values
@@ -163,10 +164,10 @@ def _field_part(db: sqlite3.Connection, kind: Kind, condition: Condition) -> Par
     looked_up = _LOOKED_UP.get((kind.name, field.name))
     if looked_up:
         table, key, name = looked_up
-        found = db.execute(f"SELECT {key} FROM {table} WHERE {name} = ?", (condition.value,)).fetchall()
+        found = db.execute(f"SELECT {key} FROM {table} WHERE {name} = ?", (_bindable(condition.value),)).fetchall()
         column = {"pipeline": "run.pipeline", "artifact": "version.artifact", "run": "run.number"}[table]
         keys = [row[0] for row in found]
-        return _compare(kind, field, column, "in", tuple(keys))
+        return _compare(kind, field, column, "in", tuple(keys)) if keys else Part("0", ())
     return _compare(kind, field, field.column, condition.op, condition.value)
 
 
@@ -183,19 +184,21 @@ _LOOKED_UP = {
 def _compare(kind: Kind, field: Field, column: str, op: str, value: Any) -> Part:
     values: tuple[Value, ...]
     if op == "in":
-        items = cast("tuple[Value, ...]", value if isinstance(value, tuple) else (value,))
+        given = cast("tuple[Value, ...]", value if isinstance(value, tuple) else (value,))
+        items = tuple([_bindable(item) for item in given])
         test, values = f"{column} IN ({', '.join('?' * len(items))})", items
         if len(items) == 1:
             test = f"{column} = ?"
     elif op == "starts":
         # Not LIKE: names may hold `%` and `_`, and this uses the index.
-        test, values = f"{column} >= ? AND {column} < ?", (str(value), str(value) + "\U0010ffff")
+        start = _bindable(str(value))
+        test, values = f"{column} >= ? AND {column} < ?", (start, start + "\U0010ffff")
     elif op == "contains":
-        test, values = f"instr({column}, ?) > 0", (str(value),)
+        test, values = f"instr({column}, ?) > 0", (_bindable(str(value)),)
     elif value is None:
         test, values = f"{column} IS {'NOT ' if op == 'ne' else ''}NULL", ()
     else:
-        test, values = f"{column} {_OPS[op]} ?", (value,)
+        test, values = f"{column} {_OPS[op]} ?", (_bindable(value),)
     if not field.index or op in ("ne", "contains") or not column.startswith(f"{kind.table}."):
         return Part(test, values)
     extra = " AND step.status <> 'completed'" if field.index == "step_unusual" else ""
@@ -204,6 +207,15 @@ def _compare(kind: Kind, field: Field, column: str, op: str, value: Any) -> Part
     keys = ", ".join(kind.key)
     source = f"SELECT {keys} FROM {kind.table} INDEXED BY {field.index} WHERE {test}{extra}"
     return Part(test, values, source, values)
+
+
+def _bindable(value: Any) -> Any:
+    """Return a value as the database takes it: text without halves of letters, numbers within its range."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return math.copysign(math.inf, value)
+    return value
 
 
 def _relation_part(kind: Kind, has: Has) -> Part:
@@ -228,13 +240,13 @@ def _relation_part(kind: Kind, has: Has) -> Part:
 def _tag_test(condition: Condition) -> tuple[str, list[Any]]:
     if condition.field != "name" or condition.op != "eq":
         raise ConfigError("tags are asked for by `name eq`")
-    return "name = ?", [condition.value]
+    return "name = ?", [_bindable(condition.value)]
 
 
 def _metadata_test(condition: Condition) -> tuple[str, list[Any]]:
     value = condition.value
     if condition.field == "key":
-        return "key = ?", [value]
+        return "key = ?", [_bindable(value)]
     if condition.op not in _OPS:
         raise ConfigError(f"{condition.op!r} doesn't work on metadata", fix=f"use one of: {', '.join(_OPS)}")
     op = _OPS[condition.op]
@@ -246,7 +258,7 @@ def _metadata_test(condition: Condition) -> tuple[str, list[Any]]:
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             return f"type = 'int' AND text {op} ?", [str(value)]
         return f"number {op} ? AND type <> 'bool'", [value]
-    return f"text {op} ?", [value]
+    return f"type = 'str' AND text {op} ?", [_bindable(value)]
 
 
 _RELATIONS = {"tag": _tag_test, "metadata": _metadata_test}

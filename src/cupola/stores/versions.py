@@ -76,8 +76,8 @@ def write_versions(
         output, manifest = draft.output, draft.output.manifest
         artifact = artifacts[output.artifact]
         given = known.get((draft.step, draft.position)) if known else None
-        if given is None and output.version:
-            given, reason = _take_label(db, artifact, output.version, labels)
+        if output.version:
+            given, reason = _name_version(db, artifact, output.version, labels, given)
             if reason:
                 refused.append((draft, f"{reason}; it is version {given.number} of {output.artifact!r}"))
         number = given.number if given else artifact.last + 1
@@ -125,26 +125,33 @@ def _write_artifacts(db: sqlite3.Connection, project: str, artifacts: Mapping[st
         db.executemany("UPDATE artifact SET last = ? WHERE key = ?", old)
 
 
-def _take_label(
-    db: sqlite3.Connection, artifact: _Artifact, wanted: str, taken: set[tuple[int, str]]
+def _name_version(
+    db: sqlite3.Connection, artifact: _Artifact, wanted: str, taken: set[tuple[int, str]], before: Given | None
 ) -> tuple[Given, str]:
-    """Return what a version is called whose user named it, and why it isn't called so if that is impossible."""
-    next_number = artifact.last + 1
-    if wanted == "latest":
-        return Given(next_number, ""), "'latest' always means the newest version, so none can be named so"
+    """Return what a version is called whose user named it, and why it isn't called so if that is impossible.
+
+    What it was called before a rebuild it is called again.
+    """
     as_number = _as_number(wanted)
-    if as_number is not None:
-        column, number, label = "number", as_number, ""
+    if before is not None:
+        fits = as_number == before.number or wanted == before.label
+    elif as_number is not None:
+        fits = not _exists(db, artifact, "number", as_number) and (artifact.key, wanted) not in taken
+        before = Given(as_number if fits else artifact.last + 1, "")
     else:
-        column, number, label = "label", next_number, wanted
-    found = (artifact.key, wanted) in taken or db.execute(
-        f"SELECT 1 FROM version WHERE artifact = ? AND {column} = ?",
-        (artifact.key, as_number if as_number is not None else wanted),
-    ).fetchone()
-    if found:
-        return Given(next_number, ""), f"there is a version {wanted!r} already"
+        fits = wanted != "latest" and not _exists(db, artifact, "label", wanted) and (artifact.key, wanted) not in taken
+        before = Given(artifact.last + 1, wanted if fits else "")
     taken.add((artifact.key, wanted))
-    return Given(number, label), ""
+    if fits:
+        return before, ""
+    if wanted == "latest":
+        return before, "'latest' always means the newest version, so none can be named so"
+    return before, f"there is a version {wanted!r} already"
+
+
+def _exists(db: sqlite3.Connection, artifact: _Artifact, column: str, value: str | int) -> bool:
+    sql = f"SELECT 1 FROM version WHERE artifact = ? AND {column} = ?"
+    return db.execute(sql, (artifact.key, value)).fetchone() is not None
 
 
 def _as_number(text: str) -> int | None:

@@ -1,0 +1,67 @@
+"""What a check of the store wants to know of its database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import msgspec
+
+from cupola.stores.database import Database
+from cupola.stores.records import decode_manifest
+
+_ORPHANS = {
+    "runs of no pipeline": "SELECT count(*) FROM run WHERE pipeline NOT IN (SELECT key FROM pipeline)",
+    "steps of no run": "SELECT count(*) FROM step WHERE run NOT IN (SELECT number FROM run)",
+    "versions of no step": (
+        "SELECT count(*) FROM version WHERE NOT EXISTS"
+        " (SELECT 1 FROM step WHERE step.run = version.run AND step.position = version.step)"
+    ),
+    "versions of no artifact": "SELECT count(*) FROM version WHERE artifact NOT IN (SELECT key FROM artifact)",
+    "tags of no run": "SELECT count(*) FROM tag WHERE run NOT IN (SELECT number FROM run)",
+    "metadata of no run": "SELECT count(*) FROM metadata WHERE run NOT IN (SELECT number FROM run)",
+    "inputs of no run": "SELECT count(*) FROM input WHERE run NOT IN (SELECT number FROM run)",
+}
+
+
+class Head(msgspec.Struct, frozen=True):
+    """How far the database has a run's journal, and the chained digest up to there."""
+
+    seq: int
+    digest: bytes
+    sealed: bool
+
+
+def check_integrity(database: Database) -> list[str]:
+    """Return what SQLite finds wrong with its file."""
+    try:
+        rows = database.reading().execute("PRAGMA integrity_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [row[0] for row in rows if row[0] != "ok"]
+
+
+def count_orphans(database: Database) -> dict[str, int]:
+    """Return how many rows belong to nothing, by what they are."""
+    db = database.reading()
+    return {what: db.execute(sql).fetchone()[0] for what, sql in _ORPHANS.items()}
+
+
+def list_dead_letters(database: Database) -> list[tuple[str, int, str]]:
+    """Return `(run, sequence number, reason)` of what could not be applied."""
+    return database.reading().execute("SELECT run, seq, reason FROM dead_letter ORDER BY run, seq").fetchall()
+
+
+def list_heads(database: Database) -> dict[str, Head]:
+    """Return how far the database knows each run."""
+    rows = database.reading().execute("SELECT id, head, digest, sealed FROM run ORDER BY number")
+    return {row[0]: Head(row[1], row[2], bool(row[3])) for row in rows}
+
+
+def list_blobs(database: Database) -> Iterator[tuple[str, list[str]]]:
+    """Yield name and blobs of each version, those that are inline with none."""
+    sql = "SELECT artifact.name, version.number, version.manifest FROM version JOIN artifact ON key = artifact"
+    for name, number, manifest in database.reading().execute(sql):
+        files = decode_manifest(manifest).files
+        # A link's target stands where the others have a blob; an empty folder has none.
+        yield f"{name}:{number}", [file.blob for file in files if file.kind in "fx"]
