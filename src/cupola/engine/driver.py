@@ -17,7 +17,7 @@ from cupola.context import PipelineInfo, RunInfo
 from cupola.engine.cache import CacheLookup, Inputs, read_inputs
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
-from cupola.engine.reporter import Reporter
+from cupola.engine.reporter import StepReporter
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import Failure, RunStatus, StepStatus
@@ -46,6 +46,11 @@ class Log(Protocol):
         """Return the size of the log after all that was written is in it."""
         ...
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the log, such as that its disk was full."""
+        ...
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """How a run ended: its status, the exception of the step that failed it, and that step's position (-1: none)."""
@@ -69,7 +74,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 
     recorder: Recorder
     log: Log
-    reporter: Reporter
+    reporter: StepReporter
     interrupts: Interrupts
     tell_step_hook: Callable[[Hook, Moment], None]
 
@@ -125,7 +130,9 @@ class Driver:
         else:
             status = RunStatus.FAILED if outcome else RunStatus.COMPLETED
         failure = outcome.failure if outcome else None
-        self._recorder.record(RunFinished(now(), status, failure, failed_step, (), self._log.position()))
+        self._recorder.record(
+            RunFinished(now(), status, failure, failed_step, self._log.warnings, self._log.position())
+        )
         return Verdict(status, outcome.error if outcome else None, failed_step, self._interrupts.signal)
 
     def _reason_to_skip(self, spec: StepSpec) -> int | None:

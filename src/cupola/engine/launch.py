@@ -20,7 +20,7 @@ from cupola.crashes import report_crashes
 from cupola.engine.driver import Desk, Driver, Verdict
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
-from cupola.engine.reporter import Reporter
+from cupola.engine.reporter import InOrder, Reporter, Silent
 from cupola.engine.site import Site
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunStatus
@@ -31,6 +31,7 @@ from cupola.ids import new_id, now
 from cupola.journal import JournalWriter, RunLock, archive, cannot_write, live_folder, lock_run
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.capture import start_capture
+from cupola.middleware.terminal import secure_descriptors
 from cupola.snapshot import Snapshot
 from cupola.version import VERSION
 
@@ -74,6 +75,7 @@ def launch_run(
         Unreachable: The store can't be written.
     """
     refuse_later_options(compiled.snapshot)
+    secure_descriptors()
     run = new_id()
     folder = live_folder(site.home, run)
     with ExitStack() as stack:
@@ -94,7 +96,7 @@ def launch_run(
         desk = Desk(
             recorder=recorder,
             log=capture,
-            reporter=reporter,
+            reporter=reporter if isinstance(reporter, Silent) else InOrder(reporter, capture.when_shown),
             interrupts=interrupts,
             tell_step_hook=lambda hook, moment: audience.tell_step_hook(run, hook, moment),
         )

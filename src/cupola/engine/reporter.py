@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from cupola.entities.run import Failure, RunStatus, StepStatus
@@ -81,6 +82,53 @@ class EchoSink:
     def write(self, data: bytes, stream: int) -> None:  # noqa: ARG002 — on one terminal both streams look alike
         """Show some bytes."""
         self._reporter.echo(data)
+
+
+class InOrder:
+    """Hands on what happens to steps once all that was printed before is shown, so that both read in one order.
+
+    The echo of what steps print is up to a tenth of a second behind; it calls what waits for it.
+    """
+
+    def __init__(self, reporter: Reporter, when_shown: Callable[[Callable[[], None]], None]) -> None:
+        self._reporter = reporter
+        self._when_shown = when_shown
+
+    def step_started(self, name: str, attempt: int) -> None:
+        """Say that an attempt of a step began."""
+        self._when_shown(lambda: self._reporter.step_started(name, attempt))
+
+    def step_retrying(self, name: str, attempt: int, failure: Failure, delay_s: float) -> None:
+        """Say that an attempt failed and another follows."""
+        self._when_shown(lambda: self._reporter.step_retrying(name, attempt, failure, delay_s))
+
+    def step_finished(self, name: str, status: StepStatus, seconds: float, detail: str = "") -> None:
+        """Say how a step ended."""
+        self._when_shown(lambda: self._reporter.step_finished(name, status, seconds, detail))
+
+    def warn(self, message: str) -> None:
+        """Say what a person should know of the run."""
+        self._when_shown(lambda: self._reporter.warn(message))
+
+
+class StepReporter(Protocol):
+    """The part of a reporter that the driver calls; the rest frames the run and is called by who launches it."""
+
+    def step_started(self, name: str, attempt: int) -> None:
+        """Say that an attempt of a step began."""
+        ...
+
+    def step_retrying(self, name: str, attempt: int, failure: Failure, delay_s: float) -> None:
+        """Say that an attempt failed and another follows after so many seconds."""
+        ...
+
+    def step_finished(self, name: str, status: StepStatus, seconds: float, detail: str = "") -> None:
+        """Say how a step ended: after how many seconds, and why in few words."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Say what a person should know of the run."""
+        ...
 
 
 class Screen:
