@@ -5,11 +5,13 @@ Names are imported when first used, so that `import cupola` costs next to nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cupola.version import VERSION as __version__
 
+# Type checkers take this name for true. The module `typing` would be most of what importing Cupola costs.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cupola.authoring.pipelines import Pipeline, pipeline
     from cupola.authoring.recording import (
         add_tags,
