@@ -440,3 +440,21 @@ def test_doctor_checks_and_rebuilds_the_store(project, run_cupola, recorded, hom
     assert "damaged" in run_cupola("ps").stderr
     assert run_cupola("doctor", "store", "--rebuild").returncode == 0
     assert run_cupola("show", recorded, "--json").stdout == before
+
+
+@pytest.mark.feature("CORE-09", "CORE-12")
+def test_a_home_that_cant_be_is_named_with_what_to_do(project, run_cupola, tmp_path):
+    (tmp_path / "file").touch()
+    for words in (["ps"], ["show", "last"], ["run", "go.py"]):
+        for place in ("file", "file/below"):
+            said = two_lines(run_cupola(*words, CUPOLA_HOME=str(tmp_path / place)), 3)
+            assert str(tmp_path / place) in said
+            assert "CUPOLA_HOME" in said
+    found = run_cupola("doctor", CUPOLA_HOME=str(tmp_path / "file"))
+    assert found.returncode == 1
+    assert "is no folder" in found.stdout
+    empty = run_cupola("doctor", "store", CUPOLA_HOME=str(tmp_path / "later"))
+    assert empty.returncode == 0
+    assert "there is no store" in empty.stdout
+    said = two_lines(run_cupola("run", "go.py", CUPOLA_PROGRESS="loud"), 2)
+    assert "CUPOLA_PROGRESS='loud'" in said

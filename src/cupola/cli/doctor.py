@@ -64,7 +64,9 @@ def environment() -> dict[str, Any]:
     except CupolaError as error:
         problems.append(str(error))
     nearest = _existing(home)
-    if not os.access(nearest, os.W_OK):
+    if not nearest.is_dir():
+        problems.append(f"{nearest} is no folder\nset CUPOLA_HOME to a folder that you can write")
+    elif not os.access(nearest, os.W_OK):
         problems.append(f"{nearest} can't be written\nset CUPOLA_HOME to a folder that you can write")
     return {
         "cupola": VERSION,
@@ -75,7 +77,7 @@ def environment() -> dict[str, Any]:
         "home_exists": home.is_dir(),
         "free_bytes": shutil.disk_usage(nearest).free,
         "database_bytes": _size(home / DATABASE),
-        "live_runs": journal.live_runs(home),
+        "live_runs": journal.live_runs(home) if home.is_dir() else [],
         "counts": counts,
         "settings": [_setting(setting) for setting in settings.SETTINGS],
         "problems": problems,
@@ -161,6 +163,9 @@ def _print_report(report: Report, home: Path) -> None:
     if report.findings:
         rows = tuple((item.level, item.what, item.where, item.fix) for item in report.findings)
         print_table(Table(("level", "what", "where", "what to do"), rows))
+    if not (home / DATABASE).exists() and not report.findings:
+        print(f"there is no store in {home} yet: the first run makes it")
+        return
     state = "clean" if report.is_clean else "not as it should be"
     print(f"the store in {home} is {state}: {looked} checked")
 
