@@ -1,7 +1,7 @@
 """A corpus of values over every materializer, for the laws of digests; run as a program in fresh processes.
 
-`python corpus.py HOME save` stores all and prints their digests; `python corpus.py HOME load` loads what another process
-stored into the same home, compares it with values of its own, and prints the digests of what it loaded, stored again.
+`python corpus.py HOME save` stores all and prints their digests; `python corpus.py HOME load` loads what another
+process stored into the same home, compares it with values of its own, and prints the digests of its own.
 """
 
 from __future__ import annotations
@@ -207,8 +207,9 @@ def estimators() -> dict[str, object]:
         ensemble.GradientBoostingClassifier(n_estimators=4, random_state=0),
         ensemble.GradientBoostingRegressor(n_estimators=4, random_state=0),
         ensemble.HistGradientBoostingClassifier(max_iter=4, random_state=0),
-        ensemble.HistGradientBoostingRegressor(max_iter=4, random_state=0), ensemble.IsolationForest(n_estimators=5, random_state=0),
-        cluster.KMeans(3, random_state=0, n_init=1), decomposition.PCA(2), decomposition.TruncatedSVD(2, random_state=0),
+        ensemble.HistGradientBoostingRegressor(max_iter=4, random_state=0),
+        ensemble.IsolationForest(n_estimators=5, random_state=0), cluster.KMeans(3, random_state=0, n_init=1),
+        decomposition.PCA(2), decomposition.TruncatedSVD(2, random_state=0),
         prep.StandardScaler(), prep.MinMaxScaler(), prep.OneHotEncoder(), prep.LabelEncoder(),
         prep.FunctionTransformer(np.log1p), svm.SVC(), svm.SVR(), svm.LinearSVC(random_state=0),
         neighbors.KNeighborsClassifier(), neighbors.KNeighborsRegressor(algorithm="ball_tree", metric="manhattan"),

@@ -32,7 +32,8 @@ def files_below(home: Path) -> list[Path]:
 def test_bytes_come_out_as_they_went_in_from_a_read_only_file_named_by_their_digest(blobs, home):
     name, size = blobs.put_bytes(b"hello")
     path = blobs.open(name)
-    assert path.read_bytes() == b"hello" and size == 5
+    assert path.read_bytes() == b"hello"
+    assert size == 5
     assert name == digest.blob(b"hello")
     assert path == home / "blobs" / name[5:7] / name[7:]
     assert path.stat().st_mode & 0o777 == 0o444
@@ -77,7 +78,8 @@ def test_a_file_of_any_name_is_stored_by_its_content(blobs, tmp_path):
     source.write_bytes(b"x" * 3_000_000)
     name, size = blobs.put_file(source)
     source.unlink()
-    assert size == 3_000_000 and blobs.open(name).read_bytes() == b"x" * 3_000_000
+    assert size == 3_000_000
+    assert blobs.open(name).read_bytes() == b"x" * 3_000_000
 
 
 def test_equal_bytes_are_stored_once_and_a_hit_renews_them(blobs):
@@ -87,7 +89,8 @@ def test_equal_bytes_are_stored_once_and_a_hit_renews_them(blobs):
     os.utime(path, ns=(0, seal))
     inode = path.stat().st_ino
     assert blobs.put_bytes(b"again")[0] == name
-    assert path.stat().st_ino == inode and path.stat().st_mtime_ns == seal
+    assert path.stat().st_ino == inode
+    assert path.stat().st_mtime_ns == seal
     assert path.stat().st_atime > time.time() - 60
 
 
@@ -99,7 +102,8 @@ def test_an_intact_blob_is_not_hashed_again_and_a_touched_one_is(blobs, monkeypa
     assert Blobs(blobs.home).open(name)
     assert hashed == []
     os.utime(blobs.path(name))
-    assert Blobs(blobs.home).open(name) and Blobs(blobs.home).open(name)
+    assert Blobs(blobs.home).open(name)
+    assert Blobs(blobs.home).open(name)
     assert len(hashed) == 1
 
 
@@ -112,9 +116,12 @@ def test_a_damaged_blob_is_moved_away_and_named_and_never_returned(blobs, home, 
     assert not blobs.exists(name)
     with pytest.raises(Damaged) as caught:
         blobs.open(name)
-    assert name in caught.value.what and "quarantine" in caught.value.where and "run the pipeline" in caught.value.fix
+    assert name in caught.value.what
+    assert "quarantine" in caught.value.where
+    assert "run the pipeline" in caught.value.fix
     (kept,) = (home / "quarantine").iterdir()
-    assert kept.read_bytes() == damage and not path.exists()
+    assert kept.read_bytes() == damage
+    assert not path.exists()
     with pytest.raises(Damaged, match="is missing"):
         blobs.open(name)
 
@@ -206,7 +213,8 @@ for number in range(60):
     running = [subprocess.Popen([sys.executable, "-c", program, home], stderr=subprocess.PIPE) for _ in range(4)]
     errors = [process.communicate(timeout=60)[1] for process in running]
     assert [process.returncode for process in running] == [0] * 4, errors
-    assert not (home / "quarantine").exists() and not list((home / "blobs" / "tmp").iterdir())
+    assert not (home / "quarantine").exists()
+    assert not list((home / "blobs" / "tmp").iterdir())
 
 
 def test_power_durability_syncs_file_and_folder(home, monkeypatch):
@@ -220,9 +228,13 @@ def test_power_durability_syncs_file_and_folder(home, monkeypatch):
 
 
 def test_an_interrupted_write_leaves_no_file(blobs, home):
-    with pytest.raises(KeyboardInterrupt), blobs.writer() as writer:
-        writer.write(b"x" * 3_000_000)
-        raise KeyboardInterrupt
+    def write_a_part() -> None:
+        with blobs.writer() as writer:
+            writer.write(b"x" * 3_000_000)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_a_part()
     assert files_below(home) == []
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
-from queue import SimpleQueue
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 
 class HashingThread:
@@ -18,6 +20,10 @@ class HashingThread:
     """
 
     def __init__(self, hasher: blake3) -> None:
+        # 3 ms that only processes with large blobs need to spend.
+        import threading
+        from queue import SimpleQueue
+
         self._hasher = hasher
         self._given: SimpleQueue[memoryview | None] = SimpleQueue()
         self._done: SimpleQueue[bool] = SimpleQueue()

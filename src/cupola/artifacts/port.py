@@ -180,12 +180,21 @@ def open_piece(manifest: Manifest, blobs: Blobs) -> Piece:
     """
     if manifest.inline is not None:
         return Piece(manifest.inline, None)
+    return Piece(None, blobs.open(only_file(manifest).blob))
+
+
+def only_file(manifest: Manifest) -> StoredFile:
+    """Return the one file of a value that is one file.
+
+    Raises:
+        Damaged: The record has another form.
+    """
     if len(manifest.files) != 1:
         raise Damaged(
             f"the record of a {manifest.type} names {len(manifest.files)} files instead of one",
             fix="`cupola doctor store` checks the records",
         )
-    return Piece(None, blobs.open(manifest.files[0].blob))
+    return manifest.files[0]
 
 
 def describe(manifest: Manifest) -> str:

@@ -94,8 +94,8 @@ def array_from(buffer: Any, spec: bytes) -> Array:
     try:
         described, shape, fortran = cast_spec(values.decode(spec))
         dtype = npy.descr_to_dtype(described)
-        if dtype.hasobject:
-            raise ValueError("an array of objects")
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError("an array of objects, or of a negative length")
         if dtype.itemsize == 0 or math.prod(shape) == 0:
             return np.zeros(shape, dtype, order="F" if fortran else "C")
         return np.ndarray(shape, dtype, buffer=buffer, order="F" if fortran else "C")

@@ -12,11 +12,11 @@ import msgspec
 from cupola import digest
 from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.folder_form import describe_files
-from cupola.artifacts.port import StorageForm, describe
+from cupola.artifacts.port import StorageForm, describe, only_file
 from cupola.artifacts.trees import copy_blob, file_digest, restore_tree, store_tree, tree_digest, walk_tree
 from cupola.artifacts.views import private_folder
 from cupola.entities.artifact import Manifest, StoredFile
-from cupola.errors import MaterializerError
+from cupola.errors import Damaged, MaterializerError
 from cupola.files import File, Folder
 
 _PREVIEW_BYTES = 1000
@@ -54,8 +54,8 @@ class FileForm(StorageForm):
         return Manifest(self.id, self.format, "File", identity, size, files=(entry,), spec=spec)
 
     def load(self, manifest: Manifest, blobs: Blobs, as_type: Any) -> File:
-        entry = manifest.files[0]
-        name = _safe_name(_unpack(manifest.spec).name)
+        entry = only_file(manifest)
+        name = _name_of(manifest)
         blobs.open(entry.blob)
 
         def fetch() -> str:
@@ -66,12 +66,12 @@ class FileForm(StorageForm):
         return File.stored(name, fetch)
 
     def metadata(self, value: File, manifest: Manifest) -> dict[str, Any]:
-        return {"name": _unpack(manifest.spec).name, "size_bytes": manifest.size_bytes}
+        return {"name": _name_of(manifest), "size_bytes": manifest.size_bytes}
 
     def preview(self, manifest: Manifest, blobs: Blobs) -> str:
-        with blobs.open(manifest.files[0].blob).open("rb") as file:
+        with blobs.open(only_file(manifest).blob).open("rb") as file:
             start = file.read(_PREVIEW_BYTES)
-        head = f"{_unpack(manifest.spec).name}: {describe(manifest)}"
+        head = f"{_name_of(manifest)}: {describe(manifest)}"
         return f"{head}\n{start.decode('utf-8', 'replace')}" if _looks_like_text(start) else head
 
 
@@ -94,7 +94,7 @@ class FolderForm(StorageForm):
         return Manifest(self.id, self.format, "Folder", identity, size, files=files, spec=spec)
 
     def load(self, manifest: Manifest, blobs: Blobs, as_type: Any) -> Folder:
-        name = _safe_name(_unpack(manifest.spec).name)
+        name = _name_of(manifest)
         for file in manifest.files:
             if file.kind in "fx":
                 blobs.open(file.blob)
@@ -108,7 +108,7 @@ class FolderForm(StorageForm):
 
     def metadata(self, value: Folder, manifest: Manifest) -> dict[str, Any]:
         count = sum(file.kind in "fx" for file in manifest.files)
-        return {"name": _unpack(manifest.spec).name, "files": count, "size_bytes": manifest.size_bytes}
+        return {"name": _name_of(manifest), "files": count, "size_bytes": manifest.size_bytes}
 
     def preview(self, manifest: Manifest, blobs: Blobs) -> str:
         return describe_files(manifest)
@@ -158,6 +158,13 @@ def _existing(value: File, path: str) -> Path:
 
 def _unreadable(path: str, place: Path, error: OSError) -> MaterializerError:
     return MaterializerError(f"{path} can't be read: {error.strerror or error}", where=error.filename or str(place))
+
+
+def _name_of(manifest: Manifest) -> str:
+    try:
+        return _safe_name(_unpack(manifest.spec).name)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"the record of a {manifest.type} can't be read: {error}") from error
 
 
 def _safe_name(name: str) -> str:
