@@ -90,6 +90,62 @@ def test_values_count_as_they_are_when_the_pipeline_is_compiled(load):
     assert texts(after)["subject:RATE"] == "0.7"
 
 
+def test_containers_that_are_only_filled_do_not_count(load):
+    module = load(
+        """
+        CALLS, COUNT, READ = [], {"n": 0}, []
+        NUMBER = 0
+        def step():
+            global NUMBER
+            CALLS.append(1)
+            COUNT["n"] += 1
+            NUMBER += 1
+        def reader():
+            READ.append(1)
+            return len(READ)
+        def make():
+            seen, count = [], 0
+            def inner():
+                nonlocal count
+                count += 1
+                seen.append(count if False else 1)
+            return inner
+        def keep():
+            seen = []
+            def inner():
+                seen.append(1)
+                return seen
+            return inner
+        filled, kept = make(), keep()
+        """
+    )
+    functions = (module.step, module.reader, module.filled, module.kept)
+    before = [code_parts(function) for function in functions]
+    for function in functions:
+        function()
+    same = [code_parts(function) == tree for function, tree in zip(functions, before, strict=True)]
+    # The third reads its counter.
+    assert same == [True, False, False, False]
+
+
+def test_closures_that_are_only_filled_do_not_count(load):
+    module = load(
+        """
+        def make():
+            seen, count = [], 0
+            def inner():
+                nonlocal count
+                count += 1
+                seen.append(1)
+            return inner
+        inner = make()
+        """
+    )
+    before = code_parts(module.inner)
+    module.inner()
+    assert code_parts(module.inner) == before
+
+
 def test_function_put_in_the_place_of_another_counts_as_it_is(load):
     module = load("def one(): return 1\ndef two(): return 2\ndef step(): return one()\n")
     module.one = module.two

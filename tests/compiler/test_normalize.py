@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from cupola import digest
-from cupola.compiler.normalize import chain_of, describe
+from cupola.compiler.normalize import describe
 from cupola.compiler.parsed import ParsedFile
+from cupola.compiler.scopes import chain_of
 
 pytestmark = pytest.mark.feature("CORE-07")
 GOLDEN = Path(__file__).parent.parent / "golden"

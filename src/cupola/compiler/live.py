@@ -7,10 +7,11 @@ below. What such a definition uses by name waits for `resolve.py`.
 from __future__ import annotations
 
 import ast
+import collections
 import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
@@ -21,6 +22,9 @@ from cupola.compiler.objects import NO_CONTENT, Unhashable, read_content, shown
 from cupola.compiler.parsed import code_content, plain_qualname
 from cupola.compiler.walk import Found, Waiting, Walk, add_definition
 from cupola.errors import CodeChanged
+
+# Those whose content can't come back by putting something in.
+CONTAINERS = frozenset({list, dict, set, collections.deque, collections.defaultdict, collections.Counter})
 
 
 def follow(walk: Walk, value: Any, kind: str = "function") -> None:
@@ -93,14 +97,28 @@ def follow_function(walk: Walk, function: FunctionType, kind: str = "function") 
     code = function.__code__
     name = f"{module.name}:{plain_qualname(code.co_qualname)}"
     node = _node_of(function, module)
+    unread: set[str] = set()
     if node is not None:
+        unread = _unread_cells(function, module, node)
         add_definition(walk, module, node, name, kind, function, cells_of(function))
     else:
         # Made by `exec`, a data class or a library: its bytecode is all there is. It depends on the version of Python,
         # which is a part of its own.
         walk.found.append(Found("function", name, b"bytecode " + code_content(code).encode("utf-8", "surrogatepass")))
         walk.waiting.extend(Waiting(module, Reference((used,), "annotation", 0)) for used in code.co_names)
-    _follow_bound_values(walk, function, name, module)
+    _follow_bound_values(walk, function, name, module, unread)
+
+
+def _unread_cells(function: FunctionType, module: CodeModule, node: ast.AST) -> set[str]:
+    """Return which containers and counters in a closure the function only puts something into."""
+    cells = cells_of(function)
+    if not cells or module.parsed is None:
+        return set()
+    described = module.parsed.describe(node, closed=cells, defaults=False)
+    read = {reference.chain[0] for reference in described.references if reference.role == "closure"}
+    return {
+        name for name, held in cells.items() if name not in read and (type(held) in CONTAINERS or type(held) is int)
+    }
 
 
 def _node_of(function: FunctionType, module: CodeModule) -> ast.AST | None:
@@ -126,7 +144,9 @@ def _same_path(one: str, other: str) -> bool:
     return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
-def _follow_bound_values(walk: Walk, function: FunctionType, name: str, module: CodeModule) -> None:
+def _follow_bound_values(
+    walk: Walk, function: FunctionType, name: str, module: CodeModule, unread: Collection[str] = ()
+) -> None:
     code = function.__code__
     defaults = function.__defaults__ or ()
     names = code.co_varnames[: code.co_argcount]
@@ -138,7 +158,7 @@ def _follow_bound_values(walk: Walk, function: FunctionType, name: str, module: 
         follow_value(walk, "default", f"{name}({parameter})", value, module, code.co_firstlineno)
     for variable, value in cells_of(function).items():
         # A module counts by what is used of it, which the names of the definition say.
-        if variable != "__class__" and not isinstance(value, ModuleType):
+        if variable != "__class__" and variable not in unread and not isinstance(value, ModuleType):
             follow_value(walk, "closure", f"{name}[{variable}]", value, module, code.co_firstlineno)
 
 

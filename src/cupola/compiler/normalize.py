@@ -7,17 +7,28 @@ the names of local variables don't show in it. `scopes.py` tells whose a name is
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
 
-from cupola.compiler.scopes import Import, Scope, function_scope, imports_of, renameable, scope_of_class
+from cupola.compiler.scopes import (
+    Import,
+    Scope,
+    chain_of,
+    chains_in,
+    function_scope,
+    imports_of,
+    renameable,
+    scope_of_class,
+)
 
 # Fields that say nothing about what the code does, or that only some versions of Python fill.
 _IGNORED = frozenset({"ctx", "type_comment", "type_ignores", "kind", "simple"})
 # What `exec`, `globals()` and their like use can't be seen.
 _DYNAMIC = frozenset({"globals", "exec", "eval", "__import__", "__builtins__"})
+# What only puts something into a container: its content can't come back by that.
+_PUTS = frozenset({"append", "add", "extend", "update", "insert", "appendleft", "clear", "discard"})
 _SCOPED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -28,7 +39,8 @@ class Reference(msgspec.Struct, frozen=True):
     Attributes:
         chain: The name and the attributes after it: `helper.rows` is `("helper", "rows")`.
         role: `code`, `annotation` (counts if it can be resolved), `decorator`, `closure` (bound by an enclosing
-            function), `members` (any attribute of it), or `file` (anything in the file, the chain is empty).
+            function), `members` (any attribute of it), `put` (a container that something is only put into), or `file`
+            (anything in the file, the chain is empty).
         line: Where.
         imported: What an import statement inside the definition binds the name to.
     """
@@ -74,25 +86,6 @@ def says_nothing(statement: ast.AST) -> bool:
     )
 
 
-def chain_of(node: ast.AST) -> tuple[str, ...]:
-    """Return a name and the attributes after it; empty for any other expression."""
-    attributes: list[str] = []
-    while isinstance(node, ast.Attribute):
-        attributes.append(node.attr)
-        node = node.value
-    return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else ()
-
-
-def chains_in(node: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Yield the names in an expression, each with the attributes after it."""
-    chain = chain_of(node)
-    if chain:
-        yield chain
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from chains_in(child)
-
-
 class _Writer:
     def __init__(
         self, is_own: Callable[[tuple[str, ...]], bool], closed: frozenset[str], may_rename: Callable[[str], bool]
@@ -105,6 +98,7 @@ class _Writer:
         self.scopes: list[Scope] = []
         self.role = "code"
         self.renamed = 0
+        self.put: set[int] = set()
         self.skipped_defaults: ast.arguments | None = None
 
     # Structure
@@ -188,15 +182,17 @@ class _Writer:
         elif scope is not None and scope.is_class and chain[0] not in scope.types:
             # `rate = rate` in a class reads the global on its right side.
             self.references.append(Reference(chain, "annotation", line))
+        elif scope is None and chain[0] in self.closed:
+            if role != "put":
+                self.references.append(Reference(chain, "closure", line))
         elif scope is None:
-            role = "closure" if chain[0] in self.closed else role
             self.references.append(Reference(chain, role, line))
 
     def write_name(self, node: ast.Name) -> None:
         if node.id in _DYNAMIC and self.owner(node.id) is None:
             self.references.append(Reference((), "file", node.lineno))
         elif not isinstance(node.ctx, ast.Store):
-            self.refer((node.id,), node.lineno)
+            self.refer((node.id,), node.lineno, "put" if id(node) in self.put else "")
         self.out.append(f"Name({self.bound(node.id)!r})")
 
     def write_attribute(self, node: ast.Attribute) -> None:
@@ -206,8 +202,19 @@ class _Writer:
             return
         if chain[:2] == ("sys", "modules"):
             self.references.append(Reference((), "file", node.lineno))
-        self.refer(chain, node.lineno)
+        self.refer(chain, node.lineno, "put" if id(node) in self.put else "")
         self.out.append(f"Name({self.bound(chain[0])!r})." + ".".join(chain[1:]))
+
+    def write_expr(self, node: ast.Expr) -> None:
+        called = node.value.func if isinstance(node.value, ast.Call) else None
+        if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.attr in _PUTS:
+            self.put.add(id(called))
+        self.plain(node)
+
+    def write_subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.value, ast.Name) and isinstance(node.ctx, ast.Store):
+            self.put.add(id(node.value))
+        self.plain(node)
 
     def write_constant(self, node: ast.Constant) -> None:
         self.out.append(f"{type(node.value).__name__}:{node.value!r}")
@@ -282,8 +289,6 @@ class _Writer:
         self.out.append(f"Nonlocal({names!r})")
 
     def write_global(self, node: ast.Global) -> None:
-        for name in node.names:
-            self.references.append(Reference((name,), "annotation", node.lineno))
         self.out.append(f"Global({node.names!r})")
 
     def write_annassign(self, node: ast.AnnAssign) -> None:

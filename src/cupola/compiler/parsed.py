@@ -13,8 +13,8 @@ from typing import cast
 
 import msgspec
 
-from cupola.compiler.normalize import Description, chain_of, describe, says_nothing
-from cupola.compiler.scopes import Import, imports_of
+from cupola.compiler.normalize import Description, describe, says_nothing
+from cupola.compiler.scopes import Import, chain_of, imports_of
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)

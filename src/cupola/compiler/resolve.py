@@ -14,7 +14,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from cupola.compiler.libraries import PROJECT, Origin
-from cupola.compiler.live import follow, follow_value, is_own
+from cupola.compiler.live import CONTAINERS, follow, follow_value, is_own
 from cupola.compiler.modules import CodeModule, attributes, loaded_module, origin, read_module
 from cupola.compiler.parsed import Binding, first_line
 from cupola.compiler.scopes import Import
@@ -65,6 +65,10 @@ def _name(walk: Walk, module: CodeModule, chain: tuple[str, ...], role: str) -> 
     name = chain[0]
     bindings = _bindings(module, name)
     held = module.names.get(name, _MISSING) if module.names is not None else _MISSING
+    if role == "put":
+        if type(held) in CONTAINERS:
+            return
+        role = "code"
     if held is not _MISSING:
         _held(walk, module, chain, held, role)
     elif bindings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -51,6 +51,25 @@ class Scope(msgspec.Struct, eq=False):
     imports: dict[str, Import] = {}
     is_class: bool = False
     renamed: dict[str, str] = {}
+
+
+def chain_of(node: ast.AST) -> tuple[str, ...]:
+    """Return a name and the attributes after it; empty for any other expression."""
+    attributes: list[str] = []
+    while isinstance(node, ast.Attribute):
+        attributes.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else ()
+
+
+def chains_in(node: ast.AST) -> Iterator[tuple[str, ...]]:
+    """Yield the names in an expression, each with the attributes after it."""
+    chain = chain_of(node)
+    if chain:
+        yield chain
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from chains_in(child)
 
 
 def imports_of(node: ast.Import | ast.ImportFrom) -> dict[str, Import]:
