@@ -44,6 +44,7 @@ class CodeModule(msgspec.Struct, eq=False):
 _loaded: dict[int, tuple[object, Path, CodeModule]] = {}
 _origins: dict[int, tuple[dict[str, Any], Origin]] = {}
 _parsed: dict[str, tuple[bytes, ParsedFile | None]] = {}
+_files: list[Any] = [0, {}]
 _located: dict[str, tuple[str, list[str]] | None] = {}
 
 
@@ -154,12 +155,22 @@ def _parse(file: str) -> ParsedFile | None:
     return known[1]
 
 
+def _names_of(file: str) -> list[str]:
+    """Return the names that a file is loaded under; the table is made anew when modules came or went."""
+    if _files[0] != len(sys.modules):
+        table: dict[str, list[str]] = {}
+        for name, module in list(sys.modules.items()):
+            if type(module) is ModuleType:
+                found = attributes(module)
+                if found.get("__name__") == name and isinstance(found.get("__file__"), str):
+                    table.setdefault(found["__file__"], []).append(name)
+        _files[:] = [len(sys.modules), table]
+    return [name for name in _files[1].get(file, ()) if type(sys.modules.get(name)) is ModuleType]
+
+
 def _refuse_two_names(name: str, file: str, names: dict[str, Any]) -> None:
-    for other_name, other in list(sys.modules.items()):
-        if type(other) is not ModuleType or other_name in (name, "__main__", "__mp_main__"):
-            continue
-        namespace = attributes(other)
-        if namespace is not names and namespace.get("__file__") == file and namespace.get("__name__") == other_name:
+    for other_name in _names_of(file):
+        if other_name not in (name, "__main__", "__mp_main__") and attributes(sys.modules[other_name]) is not names:
             raise CompileError(
                 f"one file is imported under two names, {name!r} and {other_name!r}: "
                 "each name has its own copies of its steps, classes and globals",
