@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 
@@ -22,9 +23,11 @@ TARGETS = (
     Target("hello", "hello: two steps, fresh process, start to exit", 1.6, "×"),
     Target("hello_memory", "its peak memory", 30, "MiB"),
     Target("chain", "a step in a chain of 1 000, fully recorded", 1.0, "×"),
+    Target("chain_first", "the same, first call of its process, for information", math.inf, "×"),
     Target("long_chain", "the same at 10 000, to that at 1 000", 1.1, "×"),
     Target("long_chain_memory", "memory that a step more adds", 1.0, "kB"),
     Target("cached", "a step in a chain of 1 000, cached", 0.4, "×"),
+    Target("cached_first", "the same, first call of its process, for information", math.inf, "×"),
     Target("eight", "8 processes at once: time for a step, to 8 floors at once", 1 / 0.6, "×"),
     Target("dicts", "a step with a dict of 10 kB, of 1 000", 1.2, "×"),
     Target("array", "1 GiB of float64 from step to step, to np.save and mapped load", 1.3, "×"),
