@@ -237,6 +237,16 @@ def test_an_event_that_cannot_be_applied_blocks_none_of_the_others(store):
     assert "not an event that this Cupola knows" in dead[0][1]
 
 
+def test_a_finished_step_never_runs_again(store):
+    run = ids.new_id()
+    events = [started(run), StepStarted(1.0, 0), finished(0, outputs=()), StepStarted(5.0, 0), StepStarted(6.0, 1)]
+    for seq, event in enumerate(encoded(events), 1):
+        store.append(run, 1, seq, [event])
+    assert [step.status for step in store.ask(StepsOf(run), who=OWNER)] == ["completed", "running"]
+    assert store.get("run", run, who=OWNER).steps == {"completed": 1, "running": 1}
+    assert [row[1] for row in store._database.reading().execute("SELECT * FROM dead_letter")] == [4]
+
+
 def test_a_snapshot_that_is_gone_does_not_hide_its_run(store):
     run = ids.new_id()
     first = started(run)

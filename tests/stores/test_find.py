@@ -116,25 +116,9 @@ def test_runs_are_found_by_metadata_as_numbers(store, runs, op, expected):
     ],
 )
 def test_metadata_is_found_by_its_own_value_and_type(store, value):
-    for _number, other in enumerate([0, 0.5, True, "text", "10", 2**70, math.nan, None, [1]]):
-        record(
-            store,
-            [
-                started(run := ids.new_id()),
-                StepFinished(1.0, 0, run_metadata={"k": values.encode(other)}),
-                RunFinished(2.0, RunStatus.COMPLETED),
-            ],
-            run,
-        )
-    wanted = record(
-        store,
-        [
-            started(run := ids.new_id()),
-            StepFinished(1.0, 0, run_metadata={"k": values.encode(value)}),
-            RunFinished(2.0, RunStatus.COMPLETED),
-        ],
-        run,
-    )
+    for other in [0, 0.5, True, "text", "10", 2**70, math.nan, None, [1], value]:
+        logged = StepFinished(1.0, 0, run_metadata={"k": values.encode(other)})
+        record(store, [started(wanted := ids.new_id()), logged, RunFinished(2.0, RunStatus.COMPLETED)], wanted)
     found = find(store, "run", has=(Has("metadata", (Condition("key", "eq", "k"), Condition("value", "eq", value))),))
     assert wanted in [run.id for run in found]
     for run in found:

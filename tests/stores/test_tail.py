@@ -139,6 +139,24 @@ def test_a_driver_killed_before_its_folder_moved_is_only_moved(store):
     assert journal.epochs(journal.finished_folder(store.home, run)) == [1]
 
 
+def test_a_journal_that_a_power_cut_shortened_decides_what_has_happened(store):
+    first = record(store, whole(run := ids.new_id()), run)
+    run = ids.new_id()
+    lock, _writer = write_live(store.home, run, whole(run)[:5])
+    store.catch_up()
+    path = journal.live_folder(store.home, run) / "journal.1"
+    size = journal.HEADER_BYTES + sum(len(journal.frame(event)) for event in encoded(whole(run)[:3]))
+    os.truncate(path, size)
+    lock.release()
+    found = store.get("run", run, who=OWNER)
+    assert (found.number, found.status, found.steps) == (2, RunStatus.LOST, {"completed": 1, "pending": 1})
+    assert [step.name for step in store.ask(StepsOf(run), who=OWNER)] == ["load"]
+    names = [type(event).__name__ for event in store.events(run, 0)]
+    assert names == ["RunStarted", "StepStarted", "StepFinished", "RunLost", "RunSealed"]
+    assert store.get("version", "training/0/output:1", who=OWNER).run == first
+    assert store.get("version", "training/0/output:2", who=OWNER).run == run
+
+
 def test_a_settler_that_was_killed_is_followed_by_another(store):
     run = ids.new_id()
     lock, _writer = write_live(store.home, run, whole(run)[:2])

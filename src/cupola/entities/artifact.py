@@ -86,7 +86,7 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
         metadata: Metadata by key, encoded.
         created_at: Seconds since 1970.
         saved: True for what was saved by name inside a step.
-        number: Place in the order of the store; newer versions have larger ones.
+        number: Place among the artifact's versions; newer ones have larger numbers.
     """
 
     id: str

@@ -41,15 +41,27 @@ def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: 
 
 
 def _write_steps(batch: Batch) -> None:
+    for sql, is_stored in ((_INSERT_STEP, False), (_REPLACE_STEP, True)):
+        rows = _step_rows(batch, is_stored=is_stored)
+        if rows:
+            batch.db.executemany(sql, rows)
+
+
+# A step that is not open is new: one that finished already makes the whole batch fail, and then itself a dead letter.
+_INSERT_STEP = "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_REPLACE_STEP = _INSERT_STEP.replace("INSERT", "REPLACE")
+
+
+def _step_rows(batch: Batch, *, is_stored: bool) -> list[tuple[object, ...]]:
     run = batch.run.number
-    rows = [
+    return [
         (
             run, position, step.name, step.status, step.started_at, step.ended_at, step.base_key, step.inputs_key,
             step.expires_at, step.cache_bucket, step.inputs_bucket, encode(step.detail),
         )
         for position, step in batch.steps.items()
+        if step.is_stored is is_stored
     ]  # fmt: skip
-    batch.db.executemany("INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _write_inputs(batch: Batch) -> None:

@@ -187,7 +187,7 @@ def _last(db: sqlite3.Connection, test: str, values: Sequence[object]) -> tuple[
 
 def _remove(db: sqlite3.Connection, change: Removed) -> None:
     for run, number in change.runs:
-        _remove_run(db, run, number)
+        remove_run(db, run, number)
     for step in change.steps:
         key = find_key(db, "step", step)
         if key:
@@ -204,7 +204,8 @@ def _remove(db: sqlite3.Connection, change: Removed) -> None:
         )
 
 
-def _remove_run(db: sqlite3.Connection, run: str, number: int) -> None:
+def remove_run(db: sqlite3.Connection, run: str, number: int) -> None:
+    """Remove all rows of a run; its number is not given again."""
     # A rebuild meets numbers of runs that it has never seen: they must not be given again.
     db.execute("INSERT INTO sqlite_sequence SELECT 'run', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)")
     db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'run'", (number,))

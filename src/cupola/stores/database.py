@@ -27,7 +27,7 @@ class Database:
     """
 
     def __init__(self, home: Path, *, path: Path | None = None) -> None:
-        """Open the home's database, or one at `path` that a rebuild makes: nobody else knows it, so it needs no lock."""
+        """Open the home's database, or one at `path` that a rebuild makes: nobody else knows it, it needs no lock."""
         self.home = home
         self.path = path or home / DATABASE
         self._process = os.getpid()
@@ -78,8 +78,16 @@ class Database:
                 _rollback(db)
                 raise
 
-    def checkpoint(self) -> None:
-        """Move what is in the write-ahead log into the database if that goes without waiting for anybody."""
+    def checkpoint(self, least_bytes: int = 0) -> None:
+        """Move what is in the write-ahead log into the database as far as that goes without waiting for anybody.
+
+        Nothing is done while the log is smaller than `least_bytes`: on a disk each time costs a sync.
+        """
+        try:
+            if os.stat(f"{self.path}-wal").st_size < least_bytes:
+                return
+        except FileNotFoundError:
+            return
         self.reading().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def finish(self) -> None:

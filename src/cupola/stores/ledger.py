@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 
 import msgspec
 
@@ -17,6 +18,7 @@ from cupola.errors import Conflict, CupolaError, Damaged, Diverged, Fenced, NotF
 from cupola.event import RunSealed, RunStarted, decode_event
 from cupola.store import Applied
 from cupola.stores.batches import write_batch
+from cupola.stores.changes import remove_run
 from cupola.stores.database import Database
 from cupola.stores.files import WAIT_S
 from cupola.stores.projection import Batch, RunDraft, apply_events, load_open_steps, load_run, start_run
@@ -24,6 +26,8 @@ from cupola.stores.rows import StepNames, outline
 from cupola.stores.versions import Given
 
 KEPT_OUTLINES = 8
+CHECKPOINT_BYTES = 1 << 20
+"""Size of the write-ahead log from which the end of a run moves it into the database."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -100,6 +104,9 @@ class Ledger:
                 before, digest, head = digest, journal.chained(digest, new), head + len(new)
                 self._apply(db, draft, Arrival(epoch, head, digest, new, sealed), before)
                 self._seen[run] = (head, digest)
+        if draft is not None and draft.sealed:
+            self._seen.pop(run, None)
+            self.database.checkpoint(CHECKPOINT_BYTES)
         return Applied(head, digest)
 
     def seal(self, run: str) -> RunSealed:
@@ -113,6 +120,16 @@ class Ledger:
         )
         given = tuple([(step, at, str(Given(number, label))) for step, at, number, label in versions])
         return RunSealed(ids.now(), row[0], given)
+
+    def replay(self, run: str, frames: Sequence[journal.Frame]) -> None:
+        """Make a run's rows anew from its journal, under the numbers that the store gave it before."""
+        given = self.seal(run)
+        with self.database.writing() as db:
+            remove_run(db, run, given.number)
+        self._seen.pop(run, None)
+        for epoch, group in groupby(frames, key=lambda frame: frame.epoch):
+            batch = list(group)
+            self.append(run, epoch, batch[0].seq, [frame.event for frame in batch], sealed=given)
 
     def position(self, run: str) -> Position:
         """Return how far the database knows a run's journal."""

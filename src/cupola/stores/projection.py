@@ -80,6 +80,7 @@ class StepDraft(msgspec.Struct, gc=False):
     expires_at: float = 0.0
     cache_bucket: int | None = None
     inputs_bucket: int | None = None
+    is_stored: bool = False
 
 
 class Batch(msgspec.Struct):
@@ -159,7 +160,9 @@ def load_open_steps(db: sqlite3.Connection, run: RunDraft) -> dict[int, StepDraf
         " INDEXED BY step_unusual WHERE run = ? AND status IN ('running', 'retrying') AND status <> 'completed'",
         (run.number,),
     )
-    return {row[0]: StepDraft(row[1], row[2], decode_step_detail(row[3]), row[4], row[5]) for row in rows}
+    return {
+        row[0]: StepDraft(row[1], row[2], decode_step_detail(row[3]), row[4], row[5], is_stored=True) for row in rows
+    }
 
 
 def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes]) -> None:

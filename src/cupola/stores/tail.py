@@ -82,6 +82,11 @@ class Tailer:
         if not state.head:
             shutil.rmtree(folder, ignore_errors=True)
             return
+        frames = list(journal.JournalReader(folder).read())
+        if frames and frames[-1].seq < state.head:
+            # A power cut took the end of the journal: what it doesn't hold has not happened.
+            self._ledger.replay(run, frames)
+            state = self._ledger.position(run)
         if not state.sealed:
             epoch = max(journal.epochs(folder)) + 1
             writer = journal.JournalWriter(folder, epoch, state.head)
