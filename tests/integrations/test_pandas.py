@@ -28,9 +28,10 @@ def digest_of(value: object, blobs: Blobs) -> str:
     return store_value(value, None, blobs, path="x").digest
 
 
+TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=5)
 COLUMNS = [
     *hpd.columns(["a", "b"], dtype=float),
-    hpd.column("c", elements=st.text(alphabet=st.characters(codec="utf-8"), max_size=5)),
+    hpd.column("c", elements=TEXTS),
     hpd.column("d", dtype="datetime64[ns]"),
     hpd.column("e", elements=st.booleans(), dtype=bool),
 ]
