@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from blake3 import blake3
 
 BYTES = 20
 
 
-def _digest(prefix: str, *parts: bytes) -> str:
-    # The lengths stand before the parts, so that ("ab", "c") and ("a", "bc") differ; one call hashes all, since most
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def _digest(prefix: str, *parts: object) -> str:
+    # MessagePack writes lengths and kinds, so that ("ab", "c") and ("a", "bc") differ; one call hashes all, since most
     # parts are short and a call costs more than they do.
-    head = prefix.encode() + b":".join([str(len(part)).encode() for part in parts])
-    return f"{prefix}:{blake3(b''.join((head, b'=', *parts))).hexdigest(BYTES)}"
+    return f"{prefix}:{blake3(_pack((prefix, parts))).hexdigest(BYTES)}"
 
 
 def blob(data: bytes) -> str:
@@ -37,7 +40,7 @@ def blob_of(hasher: blake3) -> str:
 
 def value(materializer: str, format_number: int, spec: bytes, content: bytes) -> str:
     """Return the identity of a stored value: its materializer, what describes it, and its content."""
-    return _digest("val", materializer.encode(), str(format_number).encode(), spec, content)
+    return _digest("val", materializer, format_number, spec, content)
 
 
 def snapshot(data: bytes) -> str:
@@ -47,12 +50,12 @@ def snapshot(data: bytes) -> str:
 
 def code_part(kind: str, name: str, content: bytes) -> str:
     """Return the digest of one definition, constant or library version."""
-    return _digest("code", kind.encode(), name.encode(), content)
+    return _digest("code", kind, name, content)
 
 
 def code(parts: Iterable[str]) -> str:
     """Return the digest of all code that a step reaches, from the digests of its parts in any order."""
-    return _digest("codes", *(part.encode() for part in sorted(parts)))
+    return _digest("codes", sorted(parts))
 
 
 def base_key(parts: Iterable[bytes]) -> str:
@@ -62,7 +65,7 @@ def base_key(parts: Iterable[bytes]) -> str:
 
 def inputs_key(parts: Iterable[tuple[str, str]]) -> str:
     """Return the part of a step's cache key that its inputs decide, from `(name, digest)` in any order."""
-    return _digest("in", *(text.encode() for pair in sorted(parts) for text in pair))
+    return _digest("in", sorted(parts))
 
 
 def chain(previous: bytes, frame: bytes) -> bytes:
