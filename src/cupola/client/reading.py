@@ -5,7 +5,7 @@ While a run isn't over, each question asks the store again; once it is over, not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,6 +135,16 @@ class RunReader:
         attempts = self.step(position).attempts
         # No part at all would mean the whole log.
         return [(a.log[0], a.log[1] if a.ended_at is not None else None) for a in attempts] or [(0, 0)]
+
+    def read_logs(self, step: int | None, *, follow: bool) -> logfile.Log | Iterator[logfile.Line]:
+        """Return what the run or one of its steps wrote: as of now, or line by line until it is over."""
+        if not follow:
+            return logfile.read_log(self.folder(), None if step is None else self.log_ranges(step))
+
+        def ranges() -> list[logfile.Range]:
+            return [(0, None)] if step is None else self.log_ranges(step)
+
+        return logfile.follow_log(self.folder(), ranges, lambda: self.is_over(step))
 
     def is_over(self, position: int | None = None) -> bool:
         """Tell whether nothing more happens to the run, or to one of its steps."""

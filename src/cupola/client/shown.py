@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from cupola import values
-from cupola.client.describe import seconds
 from cupola.client.moments import local_time, time_span
 from cupola.client.names import Named
 from cupola.client.page import Page, render_html, render_text
@@ -59,7 +58,7 @@ class Ran(Shown):
     def duration(self) -> datetime.timedelta | None:
         """How long it took, or has taken so far; None when it hasn't begun."""
         record = self._now()
-        return time_span(seconds(record.started_at, record.ended_at))
+        return time_span(record.started_at, record.ended_at)
 
     @property
     def error(self) -> Failure | None:
@@ -106,7 +105,7 @@ def show_attempt(record: AttemptRecord) -> Attempt:
         number=record.number,
         started_at=local_time(record.started_at),
         ended_at=local_time(record.ended_at),
-        duration=time_span(seconds(record.started_at, record.ended_at)),
+        duration=time_span(record.started_at, record.ended_at),
         error=record.failure,
     )
 

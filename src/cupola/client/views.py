@@ -6,10 +6,8 @@ of when it was taken from `run.steps`.
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cupola import logfile
@@ -18,120 +16,23 @@ from cupola.client.configuration import read_configuration
 from cupola.client.connect import Connection, connect
 from cupola.client.draw import draw_snapshot
 from cupola.client.given import Loadable, resolve, sources_in
-from cupola.client.lineage import Lineage, trace_lineage
-from cupola.client.moments import local_time
 from cupola.client.names import Named
 from cupola.client.page import Page
 from cupola.client.reading import RunReader
-from cupola.client.shown import Attempt, Ran, Shown, SnapshotView, decoded, only_output, show_attempt
-from cupola.client.stored import download_version, load_version, preview_version
+from cupola.client.shown import Attempt, Ran, SnapshotView, decoded, only_output, show_attempt
+from cupola.client.stored_version import StoredVersion
 from cupola.engine.explain import CacheReport, explain_step
-from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import RunRecord, RunStatus, StepRecord, StepStatus
 from cupola.event import Usage
+from cupola.snapshot import Source
 from cupola.store import OWNER, ConsumersOf
 from cupola.text import count, printable, size
 
 
-class ArtifactVersion(Shown):
-    """One version of an artifact: a stored value, who made it and who read it.
+class ArtifactVersion(StoredVersion):
+    """One version of an artifact: a stored value, the step that made it and those that read it."""
 
-    Attributes:
-        record: The record as the store has it.
-    """
-
-    __slots__ = ("_connection", "record")
-
-    def __init__(self, connection: Connection, record: VersionRecord) -> None:
-        self._connection = connection
-        self.record = record
-
-    @property
-    def id(self) -> str:
-        """The id: run, step and place."""
-        return self.record.id
-
-    @property
-    def name(self) -> str:
-        """The name of the artifact."""
-        return self.record.artifact
-
-    @property
-    def version(self) -> str:
-        """The version's number or name; empty until the store has given one."""
-        return self.record.version
-
-    @property
-    def ref(self) -> str:
-        """What names the version: `name:version`."""
-        return describe.version_name(self.record)
-
-    @property
-    def type(self) -> str:
-        """The type of the value, for people."""
-        return self.record.manifest.type
-
-    @property
-    def digest(self) -> str:
-        """The identity of the value: equal for equal values."""
-        return self.record.manifest.digest
-
-    @property
-    def size(self) -> int:
-        """The size of what is stored, in bytes."""
-        return self.record.manifest.size_bytes
-
-    @property
-    def kind(self) -> str:
-        """What the artifact is for people, such as `model`; empty when not said."""
-        return self.record.kind
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags."""
-        return list(self.record.tags)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The metadata by key."""
-        return decoded(self.record.metadata)
-
-    @property
-    def created_at(self) -> datetime.datetime | None:
-        """When it was made."""
-        return local_time(self.record.created_at)
-
-    def load(self, as_type: Any = None, *, lazy: bool = False, allow_pickle: bool = False) -> Any:
-        """Return the value.
-
-        Args:
-            as_type: The type to load it as; the one it was stored as when None.
-            lazy: Leave the bytes where they are until they are used. Arrays and tables are always loaded so, mapped
-                into private memory; values of other types are small enough to be loaded at once.
-            allow_pickle: Whether a pickled value may be loaded, which runs code that came with it.
-
-        Raises:
-            Damaged: What is stored is missing or isn't what was written.
-            MaterializerError: It can't be loaded so.
-        """
-        del lazy  # what it asks for is what each materializer does anyway
-        return load_version(self._connection, self.record, as_type, allow_pickle=allow_pickle)
-
-    def preview(self) -> str:
-        """Return a short text about the value, made without loading any class of yours."""
-        return preview_version(self._connection, self.record)
-
-    def download(self, path: str | Path) -> Path:
-        """Copy what is stored to a file or folder and return its path.
-
-        Raises:
-            Conflict: Something is there already.
-        """
-        return download_version(self._connection, self.record, Path(path))
-
-    def lineage(self) -> Lineage:
-        """Return the steps and versions that this one was made from."""
-        return trace_lineage(self._connection, self.record)
+    __slots__ = ()
 
     @property
     def producer(self) -> StepRun:
@@ -150,9 +51,6 @@ class ArtifactVersion(Shown):
         return describe.describe_version(
             self.record, self.preview(), f"step {producer.name} of run {producer.run.name}"
         )
-
-    def __repr__(self) -> str:
-        return f"<ArtifactVersion {printable(self.ref)} {printable(self.type)}, {size(self.size)}>"
 
 
 class StepRun(Ran):
@@ -199,9 +97,7 @@ class StepRun(Ran):
     @property
     def inputs(self) -> Named[Loadable]:
         """What it reads by parameter name: artifact versions, constants, or collections of them."""
-        spec = self._reader.spec(self.record.position)
-        known = [name for name, source in spec.inputs.items() if self._exists(source)]
-        return Named("input", known, lambda name: resolve(spec.inputs[name], self._version), where=self._where())
+        return read_values(self._reader, "input", self._reader.spec(self.record.position).inputs, self._where())
 
     @property
     def outputs(self) -> Named[ArtifactVersion]:
@@ -254,7 +150,7 @@ class StepRun(Ran):
         Args:
             follow: Return an iterator instead, which goes on until the step is over.
         """
-        return read_logs(self._reader, self.record.position, follow=follow)
+        return self._reader.read_logs(self.record.position, follow=follow)
 
     def page(self) -> Page:
         """Return what is worth saying of the step, as data."""
@@ -269,12 +165,6 @@ class StepRun(Ran):
 
     def _where(self) -> str:
         return f"step {self.name!r} of run {self._reader.id}"
-
-    def _exists(self, source: Any) -> bool:
-        return all(self._reader.find_output(part) is not None for part in sources_in(source))
-
-    def _version(self, step: int, output: str) -> ArtifactVersion:
-        return ArtifactVersion(self._reader.connection, self._reader.outputs(step)[output])
 
 
 class Run(Ran):
@@ -328,17 +218,8 @@ class Run(Ran):
     @property
     def outputs(self) -> Named[Loadable]:
         """What the pipeline function returned, under the names of its annotation; what wasn't made is left out."""
-        reader = self._reader
-        sources = {
-            output.name: output.source
-            for output in reader.snapshot().outputs
-            if all(reader.find_output(part) is not None for part in sources_in(output.source))
-        }
-
-        def version(step: int, output: str) -> ArtifactVersion:
-            return ArtifactVersion(reader.connection, reader.outputs(step)[output])
-
-        return Named("output", sources, lambda name: resolve(sources[name], version), where=f"run {self.id}")
+        sources = {output.name: output.source for output in self._reader.snapshot().outputs}
+        return read_values(self._reader, "output", sources, f"run {self.id}")
 
     @property
     def output(self) -> Any:
@@ -376,7 +257,7 @@ class Run(Ran):
             step: Only what this step wrote.
             follow: Return an iterator of lines instead, which goes on until the run or step is over.
         """
-        return read_logs(self._reader, None if step is None else self.steps[step].record.position, follow=follow)
+        return self._reader.read_logs(None if step is None else self.steps[step].record.position, follow=follow)
 
     def draw(self, format: str = "text") -> str:  # noqa: A002 — the word that people expect
         """Return the graph with the state of each step, as `text`, `mermaid` or `svg`."""
@@ -419,17 +300,20 @@ def short(value: Loadable) -> str:
     return text if len(text) <= describe.VALUE_LETTERS else text[: describe.VALUE_LETTERS - 1] + "…"
 
 
+def read_values(reader: RunReader, noun: str, sources: Mapping[str, Source], where: str) -> Named[Loadable]:
+    """Return what some wirings of a run stand for, by name; those whose outputs weren't made are left out."""
+
+    def version(step: int, output: str) -> ArtifactVersion:
+        return ArtifactVersion(reader.connection, reader.outputs(step)[output])
+
+    made = {
+        name: source
+        for name, source in sources.items()
+        if all(reader.find_output(part) is not None for part in sources_in(source))
+    }
+    return Named(noun, made, lambda name: resolve(made[name], version), where=where)
+
+
 def open_run(run: str, connection: Connection | None = None) -> Run:
     """Return the view of a run by its full id; nothing is read before it is asked for."""
     return Run(RunReader(connection or connect(), run))
-
-
-def read_logs(reader: RunReader, step: int | None, *, follow: bool) -> logfile.Log | Iterator[logfile.Line]:
-    """Return what a run or one of its steps wrote: as of now, or line by line until it is over."""
-    if not follow:
-        return logfile.read_log(reader.folder(), None if step is None else reader.log_ranges(step))
-
-    def ranges() -> list[logfile.Range]:
-        return [(0, None)] if step is None else reader.log_ranges(step)
-
-    return logfile.follow_log(reader.folder(), ranges, lambda: reader.is_over(step))
