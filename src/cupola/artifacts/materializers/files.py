@@ -18,6 +18,7 @@ from cupola.artifacts.views import private_folder
 from cupola.entities.artifact import Manifest, StoredFile
 from cupola.errors import Damaged, MaterializerError
 from cupola.files import File, Folder
+from cupola.journal import cannot_write
 
 _PREVIEW_BYTES = 1000
 _TEXT_CONTROLS = b"\n\r\t"
@@ -60,7 +61,10 @@ class FileForm(StorageForm):
 
         def fetch() -> str:
             target = private_folder(blobs.home) / name
-            copy_blob(blobs, entry.blob, target, executable=entry.kind == "x")
+            try:
+                copy_blob(blobs, entry.blob, target, executable=entry.kind == "x")
+            except OSError as error:
+                raise cannot_write(target, error) from error
             return str(target)
 
         return File.stored(name, fetch)
