@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
-from cupola.text import cells, cut, printable
+from cupola.text import cells, cut, escape_html, printable
 
 LETTER, HEIGHT, GAP_X, GAP_Y, MARGIN, NAME_CELLS = 8, 34, 24, 46, 16, 40
 COLOURS = {"completed": "#2e7d32", "cached": "#1565c0", "failed": "#c62828", "lost": "#c62828", "running": "#ef6c00"}
@@ -25,7 +24,7 @@ def draw_svg(title: str, names: Sequence[str], needs: Sequence[Sequence[int]], s
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="monospace" font-size="13">',
-        f"<title>{html.escape(printable(title))}</title>",
+        f"<title>{escape_html(printable(title))}</title>",
     ]
     parts += [_line(boxes[source], boxes[position]) for position, found in enumerate(needs) for source in found]
     for position, (x, y, box_width) in enumerate(boxes):
@@ -33,7 +32,7 @@ def draw_svg(title: str, names: Sequence[str], needs: Sequence[Sequence[int]], s
         parts.append(
             f'<rect x="{x}" y="{y}" width="{box_width}" height="{HEIGHT}" rx="5" fill="#fff" stroke="{colour}" '
             f'stroke-width="1.5"/><text x="{x + box_width // 2}" y="{y + 21}" text-anchor="middle">'
-            f"{html.escape(labels[position])}</text>"
+            f"{escape_html(labels[position])}</text>"
         )
     return "\n".join([*parts, "</svg>"])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cupola.text import cells, cut, pad, printable, printable_lines
+from cupola.text import cells, cut, escape_html, pad, printable, printable_lines
 
 GAP = "  "
 STYLE = (
@@ -125,8 +125,4 @@ def _row(tag: str, row: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    # The same as html.escape, whose import costs lists of the command line more than their query.
-    return "".join(_ENTITIES.get(letter, letter) for letter in printable_lines(text))
-
-
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}
+    return escape_html(printable_lines(text))
