@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cupola import values
-from cupola.artifacts.blobs import read_chunks
 from cupola.artifacts.materializer import load_value, preview_value
+from cupola.artifacts.trees import copy_blob, restore_tree
 from cupola.client.connect import Connection
-from cupola.entities.artifact import Manifest, StoredFile, VersionRecord
-from cupola.errors import Conflict, CupolaError, Damaged
+from cupola.entities.artifact import Manifest, VersionRecord
+from cupola.errors import Conflict, CupolaError
 from cupola.journal import cannot_write
 from cupola.text import printable
 
@@ -41,8 +42,6 @@ def download_version(connection: Connection, record: VersionRecord, path: Path) 
     """
     if path.exists() or path.is_symlink():
         raise Conflict(f"{printable(str(path))} exists already", fix="name another path, or remove it first")
-    import shutil  # brings compression along, which no run needs
-
     manifest = record.manifest
     part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
@@ -51,12 +50,11 @@ def download_version(connection: Connection, record: VersionRecord, path: Path) 
         elif manifest.materializer == "value":
             stored = connection.blobs.open(manifest.files[0].blob)
             part.write_bytes(_useful_bytes(stored.read_bytes(), manifest))
-        elif len(manifest.files) == 1 and manifest.files[0].path == "":
-            _copy(connection, manifest.files[0], part)
+        elif len(manifest.files) == 1 and not manifest.files[0].path:
+            only = manifest.files[0]
+            copy_blob(connection.blobs, only.blob, part, executable=only.kind == "x")
         else:
-            part.mkdir()
-            for file in manifest.files:
-                _place(connection, file, part)
+            restore_tree(manifest.files, connection.blobs, part)
         os.rename(part, path)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -73,34 +71,6 @@ def _useful_bytes(data: bytes, manifest: Manifest) -> bytes:
     if manifest.materializer != "value":
         return data
     return msgspec.json.format(msgspec.json.encode(values.to_json(values.decode(data))), indent=2) + b"\n"
-
-
-def _place(connection: Connection, file: StoredFile, folder: Path) -> None:
-    """Put one file of a stored folder where it belongs, never outside of it."""
-    names = file.path.split("/")
-    if file.path.startswith("/") or ".." in names or "\0" in file.path:
-        raise Damaged(f"a stored folder names {printable(file.path)!r}, which is outside of it")
-    target = folder.joinpath(*names)
-    # A link that an earlier entry made must not lead out of the folder.
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise Damaged(f"a stored folder names {printable(file.path)!r}, which a link leads outside of it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if file.kind == "d":
-        target.mkdir(exist_ok=True)
-    elif file.kind == "l":
-        inside = os.path.normpath(os.path.join(os.path.dirname(file.path), file.blob))
-        if os.path.isabs(file.blob) or inside.split("/")[0] == "..":
-            raise Damaged(f"a stored folder has a link {printable(file.path)!r} that leads outside of it")
-        target.symlink_to(file.blob)
-    else:
-        _copy(connection, file, target)
-
-
-def _copy(connection: Connection, file: StoredFile, target: Path) -> None:
-    # What lies among the blobs is read-only and shared; the copy is the user's own.
-    with open(target, "xb") as copy:
-        copy.writelines(read_chunks(connection.blobs.open(file.blob)))
-    target.chmod(0o755 if file.kind == "x" else 0o644)
 
 
 SUFFIXES = {"value": ".json", "pickle": ".pickle"}
