@@ -162,7 +162,7 @@ VERSION = Kind(
     ),
     (
         Sort("version", ("version.number",), "version_number", "artifact"),
-        Sort("number", ("run.number", "version.step", "version.position")),
+        Sort("number", ("version.run", "version.step", "version.position")),
     ),
     ("tag", "metadata"),
     "`NAME:VERSION`, `NAME` for the newest, or `NAME@DIGEST`",

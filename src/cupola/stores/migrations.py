@@ -85,7 +85,6 @@ def create(path: Path, schema: Path = SCHEMA) -> None:
     db = sqlite3.connect(draft, isolation_level=None)
     try:
         # Nobody else knows the file yet, and after a crash it is made again: no journal is needed for it.
-        db.execute("PRAGMA page_size = 16384")
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("PRAGMA synchronous = OFF")
         db.executescript(f"BEGIN;\n{schema.read_text(encoding='utf-8')}\nPRAGMA user_version = {VERSION};\nCOMMIT;")

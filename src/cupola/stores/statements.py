@@ -24,8 +24,9 @@ FEW = 1000
 
 # CROSS JOIN keeps the order of the tables, so that the outer one decides the order of the rows.
 _STEP_JOIN = "run CROSS JOIN pipeline ON pipeline.key = run.pipeline CROSS JOIN step ON step.run = run.number"
+# Not from the runs: many of them make no version.
 _VERSION_JOIN = (
-    "run CROSS JOIN version ON version.run = run.number CROSS JOIN artifact ON artifact.key = version.artifact"
+    "version CROSS JOIN run ON run.number = version.run CROSS JOIN artifact ON artifact.key = version.artifact"
 )
 FROM = {
     "run": "run CROSS JOIN pipeline ON pipeline.key = run.pipeline",
@@ -38,9 +39,6 @@ FROM = {
 FROM_ROW = {
     **FROM,
     "step": "step CROSS JOIN run ON run.number = step.run CROSS JOIN pipeline ON pipeline.key = run.pipeline",
-    "version": (
-        "version CROSS JOIN run ON run.number = version.run CROSS JOIN artifact ON artifact.key = version.artifact"
-    ),
 }
 COLUMNS = {
     "run": records.RUN_COLUMNS,
@@ -165,8 +163,11 @@ def _field_part(db: sqlite3.Connection, kind: Kind, condition: Condition) -> Par
     if looked_up:
         table, key, name = looked_up
         found = db.execute(f"SELECT {key} FROM {table} WHERE {name} = ?", (_bindable(condition.value),)).fetchall()
-        column = {"pipeline": "run.pipeline", "artifact": "version.artifact", "run": "run.number"}[table]
         keys = [row[0] for row in found]
+        column = {"pipeline": "run.pipeline", "artifact": "version.artifact", "run": "run.number"}[table]
+        if keys and kind.name == "version" and table == "run":
+            # The order is that of runs: the walk begins at this one.
+            return Part("version.run = ?", (keys[0],))
         return _compare(kind, field, column, "in", tuple(keys)) if keys else Part("0", ())
     return _compare(kind, field, field.column, condition.op, condition.value)
 
