@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cupola import values
+from cupola.authoring.plain import is_plain_call
 from cupola.client.client import Client
 from cupola.client.views import ArtifactVersion, Run, StepRun
 from cupola.compiler.names import name_problem
 from cupola.compiler.trace import PipelineDefinition, StepDefinition, add_call, current_trace
 from cupola.context import (
+    Recorded,
     RunInfo,
     StepContext,
     current_step,
@@ -45,6 +47,8 @@ def log_metadata(metadata: Mapping[str, Any], *, target: Any = None) -> None:
         MaterializerError: A value can't be kept; the message names its key.
     """
     encoded = encode_metadata(metadata)
+    if is_plain_call() and (target is None or isinstance(target, str)):
+        return
     context = current_step()
     if target is None:
         get_step_context().recorded.metadata.update(encoded)
@@ -64,7 +68,7 @@ def log_metrics(metrics: Mapping[str, float], *, step: float | None = None) -> N
         metrics: Numbers by name; NaN and infinities are kept.
         step: Where on the curve, such as the epoch; the number of earlier points of that metric when left out.
     """
-    recorded = get_step_context().recorded
+    recorded = Recorded() if is_plain_call() else get_step_context().recorded
     for name, value in metrics.items():
         try:
             number = float(value)
@@ -80,6 +84,8 @@ def log_metrics(metrics: Mapping[str, float], *, step: float | None = None) -> N
 def add_tags(*tags: str, target: Any = None) -> None:
     """Add tags to the running step, or to `target` as in `log_metadata`."""
     _check_tags(tags)
+    if is_plain_call() and (target is None or isinstance(target, str)):
+        return
     context = current_step()
     if target is None:
         get_step_context().recorded.tags.extend(tags)
@@ -95,6 +101,8 @@ def add_tags(*tags: str, target: Any = None) -> None:
 def remove_tags(*tags: str, target: Any = None) -> None:
     """Take tags away from the running step, or from `target` as in `log_metadata`."""
     _check_tags(tags)
+    if is_plain_call() and (target is None or isinstance(target, str)):
+        return
     context = current_step()
     if target is None:
         recorded = get_step_context().recorded

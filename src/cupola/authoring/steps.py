@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 import msgspec
 
 from cupola.authoring.arguments import StepArguments, read_knobs
+from cupola.authoring.plain import call_plainly
 from cupola.compiler.annotations import label_of, place_of
 from cupola.compiler.source import adopt
 from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, caller_place, current_trace
@@ -45,7 +46,7 @@ class Step(Generic[P, R_co]):
         """Wire the step where a pipeline compiles; call the function everywhere else."""
         trace = current_trace()
         if trace is None:
-            return self.definition.function(*args, **kwargs)
+            return call_plainly(self.definition.function, args, kwargs)
         return add_call(trace, self.definition, args, kwargs)
 
     @property
