@@ -26,8 +26,7 @@ FROM (
   ORDER BY run DESC LIMIT 1) AS step
 CROSS JOIN run ON run.number = step.run
 LEFT JOIN version ON version.run = step.run AND version.step = step.position
-LEFT JOIN artifact ON artifact.key = version.artifact
-ORDER BY version.position;
+LEFT JOIN artifact ON artifact.key = version.artifact;
 
 -- name: runs_before
 -- Earlier runs of a pipeline, newest first.

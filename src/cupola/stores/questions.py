@@ -78,7 +78,8 @@ def _find_cached_exactly(ledger: Ledger, question: FindCachedExactly) -> CacheEn
 def _entries(rows: Iterable[records.Row]) -> Iterator[CacheEntry]:
     """Yield an entry for each step, whose rows follow each other, one for each output."""
     for (base_key, inputs_key, position, started_at, ended_at, expires_at), group in groupby(rows, key=_STEP_PART):
-        made = [row[6:] for row in group]
+        # By place: a sorter in the statement would cost more than the rest of it.
+        made = sorted((row[6:] for row in group), key=_PLACE)
         # A look-up needs the values only; tags and metadata stay with the version in the run that made it. A step
         # without outputs has one row without a version.
         outputs = tuple([records.read_version(row, (), {}) for row in made if row[0] is not None])
@@ -87,6 +88,7 @@ def _entries(rows: Iterable[records.Row]) -> Iterator[CacheEntry]:
 
 
 _STEP_PART = itemgetter(slice(6))
+_PLACE = itemgetter(2)
 _FIND_CACHED = QUERIES["find_cached"].replace("{columns}", records.VERSION_COLUMNS)
 _FIND_CACHED_EXACTLY = QUERIES["find_cached_exactly"].replace("{columns}", records.VERSION_COLUMNS)
 _STEPS = (
