@@ -11,8 +11,8 @@ HEAVY = {
     "numpy", "pandas", "pyarrow", "sklearn", "pydantic", "attr", "subprocess", "socket", "urllib.request", "argparse",
     "multiprocessing", "unittest",
 }  # fmt: skip
-# What msgspec loads itself depends on what else is installed (typing_extensions brings inspect), so it comes first where
-# it is needed at all.
+# What msgspec loads itself depends on what else is installed (typing_extensions brings inspect), so it comes first
+# where it is needed at all.
 LOADED = """
 import sys
 {first}
