@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import cupola
 from cupola import ids, journal
 from cupola.artifacts.blobs import Blobs
 from cupola.client.doctor import check_store, rebuild
@@ -104,7 +105,7 @@ def test_a_bad_tail_is_a_warning(store):
 def test_a_run_that_the_database_does_not_have_comes_back_by_a_rebuild(store, run):
     for name in ("cupola.db", "cupola.db-wal", "cupola.db-shm"):
         (store.home / name).unlink(missing_ok=True)
-    assert ("error", f"run {run} is not in the database") in findings(store.home)
+    assert findings(store.home) == [("error", "the database is gone, but the records of runs are there")]
     done = rebuild(store.home)
     assert (done.runs, done.problems) == (1, ())
     assert findings(store.home) == []
@@ -136,3 +137,16 @@ def test_old_temporary_files_are_told(store, run):
     assert findings(store.home) == []
     os.utime(old, (1.0, 1.0))
     assert findings(store.home) == [("warning", "a temporary file of a process that ended")]
+
+
+@pytest.mark.feature("CORE-03")
+def test_a_database_that_is_gone_is_not_replaced_by_an_empty_one(home: Path, run_cupola) -> None:
+    cupola.save_artifact([1, 2], "kept")
+    for path in home.glob("cupola.db*"):
+        path.unlink()
+    listed = run_cupola("runs", "list")
+    assert listed.returncode == 1
+    assert "the database is gone" in listed.stderr
+    assert "cupola doctor store --rebuild" in listed.stderr
+    assert run_cupola("doctor", "store", "--rebuild").returncode == 0
+    assert "save_artifact" in run_cupola("runs", "list").stdout

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from cupola.errors import CupolaError, Unreachable
+from cupola.errors import CupolaError, Damaged, Unreachable
 from cupola.stores import dialects, migrations
 from cupola.stores.files import DATABASE, WAIT_S, WriteLock, make_home
 from cupola.stores.filesystems import refuse_network
@@ -112,6 +112,7 @@ class Database:
             make_home(self.home)
             with self._locked():
                 if migrations.read_version(self.path) == 0:
+                    self._refuse_lost()
                     migrations.create(self.path)
         db = dialects.connect(self.path)
         found: int = db.execute("PRAGMA user_version").fetchone()[0]
@@ -122,6 +123,15 @@ class Database:
             db.close()
             migrations.refuse_newer(self.path, found)
         return db, os.stat(self.path).st_ino
+
+    def _refuse_lost(self) -> None:
+        """Raise `Damaged` when there are records of runs but no database: an empty one would hide them."""
+        if next(os.scandir(self.home / "finished"), None) is not None:
+            raise Damaged(
+                "the database is gone, but the records of runs are there",
+                where=str(self.path),
+                fix="`cupola doctor store --rebuild` makes it again from them; nothing is lost",
+            )
 
     def _locked(self, wait_s: float = WAIT_S) -> AbstractContextManager[None]:
         return self._lock.held(wait_s) if self._lock else nullcontext()
