@@ -143,8 +143,10 @@ def enter_step(context: StepContext) -> object:
 
 def leave_step(token: Any) -> None:
     """End what `enter_step` began."""
+    ended = _current.get()
     _current.reset(token)
-    _only_one.pop()
+    # Not the last one where two threads drive runs.
+    _only_one[:] = [context for context in _only_one if context is not ended]
 
 
 def current_step() -> StepContext | None:

@@ -5,11 +5,24 @@ from __future__ import annotations
 import os
 import sys
 import types
+from contextlib import suppress
 from pathlib import Path
 
 from cupola.entities.run import Failure
 
+LONGEST_MESSAGE = 10_000
+LONGEST_TRACEBACK = 100_000
+"""What is kept of an exception's text, in letters; its middle is left out beyond that."""
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM, SIGHUP) while a step was running."""
+
+
+def is_failure(error: BaseException) -> bool:
+    """Tell whether what was raised means that the user's code failed, not that a signal stopped it."""
+    return not isinstance(error, (KeyboardInterrupt, Terminated))
 
 
 def is_own_frame(file: str) -> bool:
@@ -66,7 +79,47 @@ def describe_failure(error: BaseException, root: Path | None) -> Failure:
         text = "".join(traceback.format_exception(error))
     except Exception as nested:  # the same: formatting calls the user's __str__ and __repr__
         text = f"{name}: {message}\n<its traceback can't be had: {type(nested).__name__}>\n"
-    return Failure(type=name, message=message, traceback=text, where=_where(error, root))
+    return Failure(
+        type=storable_text(name),
+        message=_cut(storable_text(message), LONGEST_MESSAGE),
+        traceback=_cut(storable_text(text), LONGEST_TRACEBACK),
+        where=storable_text(_where(error, root)),
+    )
+
+
+def storable_text(text: str) -> str:
+    """Return a text that can be written as UTF-8: names of files may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}\n… {len(text) - longest} letters left out …\n{text[-half:]}"
+
+
+def end_forked_child(error: BaseException | None) -> None:
+    """End this process, a forked child whose code came back into Cupola's frames: the run is its parent's.
+
+    Args:
+        error: What the child raised, which is shown as Python shows it; None when it returned.
+    """
+    status: object = 0
+    if isinstance(error, SystemExit):
+        status = error.code
+    elif error is not None:
+        status = 1
+    # Its streams may be closed or broken; nothing may keep it from ending here.
+    with suppress(Exception):
+        if error is not None and not isinstance(error, SystemExit):
+            print_failure(f"a forked child ({os.getpid()}) failed", error)
+        elif status is not None and not isinstance(status, int):
+            sys.stderr.write(f"{status}\n")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(status & 0xFF if isinstance(status, int) else int(status is not None))
 
 
 def print_failure(headline: str, error: BaseException) -> None:

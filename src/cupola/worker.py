@@ -6,6 +6,7 @@ the driver makes the event of it.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -35,7 +36,7 @@ from cupola.entities.artifact import Manifest, OutputRecord
 from cupola.entities.run import Failure, StepStatus
 from cupola.errors import MaterializerError
 from cupola.event import Usage
-from cupola.failures import describe_failure
+from cupola.failures import describe_failure, end_forked_child, is_failure
 from cupola.middleware import hooks, limits, logs, retry, surroundings
 from cupola.middleware.attempt import Attempt, Hook, Moment, Proceed
 from cupola.snapshot import FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
@@ -56,8 +57,10 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
         blobs: Where values are stored.
         artifacts: What steps may do with artifacts by name.
         tell_hook: Calls a hook of the user's with a `StepRun` for a moment.
-        report: Tells the driver that an attempt of a step failed and another one follows after so many seconds.
+        report: Tells the driver that an attempt of a step failed and another one is to follow after so many seconds;
+            false when none may.
         put_back: Puts back what steps change of this process.
+        is_captured: Whether what the process prints goes into this run's log.
         chains: The fold of the middlewares for each combination of options that came up.
     """
 
@@ -67,8 +70,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     blobs: Blobs
     artifacts: ArtifactAccess
     tell_hook: Callable[[Hook, Moment], None]
-    report: Callable[[int, int, Failure, float], None]
+    report: Callable[[int, int, Failure, float], bool]
     put_back: Callable[[], None]
+    is_captured: bool
     chains: dict[tuple[int, bool], Proceed] = {}
 
 
@@ -134,6 +138,7 @@ def run_task(task: Task, services: Services) -> Outcome:
         tell_hook=services.tell_hook,
         report=lambda number, failure, delay_s: services.report(task.position, number, failure, delay_s),
         put_back=services.put_back,
+        is_captured=services.is_captured,
         failure_of=lambda error: describe_failure(error, services.root),
     )
     cpu_before = _cpu_s()
@@ -142,7 +147,7 @@ def run_task(task: Task, services: Services) -> Outcome:
         outputs, objects = _chain_for(attempt, task, services)(attempt)
     except BaseException as error:  # whatever a step raises, SystemExit and interrupts too, is the step's outcome
         return Outcome(
-            status=StepStatus.FAILED if _is_failure(error) else StepStatus.CANCELLED,
+            status=StepStatus.FAILED if is_failure(error) else StepStatus.CANCELLED,
             attempts=attempt.number,
             recorded=context.recorded,
             usage=_usage(cpu_before),
@@ -160,14 +165,6 @@ def run_task(task: Task, services: Services) -> Outcome:
         outputs=outputs,
         objects=objects,
     )
-
-
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM, SIGHUP) while a step was running."""
-
-
-def _is_failure(error: BaseException) -> bool:
-    return not isinstance(error, (KeyboardInterrupt, Terminated))
 
 
 def _chain_for(attempt: Attempt, task: Task, services: Services) -> Proceed:
@@ -207,9 +204,17 @@ def call_step(
 
 
 def _call(live: LiveStep, arguments: dict[str, Any]) -> Any:
-    returned = live.function(*[arguments.pop(name) for name in live.positional], **arguments)
-    if hasattr(returned, "__await__") and hasattr(returned, "cr_code"):
-        return _run_coroutine(returned)
+    process = os.getpid()
+    try:
+        returned = live.function(*[arguments.pop(name) for name in live.positional], **arguments)
+        if hasattr(returned, "__await__") and hasattr(returned, "cr_code"):
+            returned = _run_coroutine(returned)
+    except BaseException as error:
+        if os.getpid() != process:
+            end_forked_child(error)
+        raise
+    if os.getpid() != process:
+        end_forked_child(None)
     return returned
 
 

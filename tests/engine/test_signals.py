@@ -28,12 +28,12 @@ def long(x: int) -> int:
     child = subprocess.Popen(["sleep", "60"])
     (here / "child").write_text(str(child.pid))
     print("working hard", flush=False)
-    (here / "started").touch()
     mode = sys.argv[1]
-    if mode == "segfault": ctypes.string_at(0)
-    if mode == "exit": os._exit(3)
-    if mode == "abort": os.abort()
     try:
+        (here / "started").touch()
+        if mode == "segfault": ctypes.string_at(0)
+        if mode == "exit": os._exit(3)
+        if mode == "abort": os.abort()
         time.sleep(60)
     finally:
         (here / "cleaning").touch()

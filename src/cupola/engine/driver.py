@@ -69,6 +69,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
         log: Where output goes.
         reporter: Shows the run while it lasts.
         interrupts: What signals asked for.
+        is_alone: Whether no other thread of the process drives a run.
         tell_step_hook: Calls a hook of the user's with the `StepRun` for a moment.
     """
 
@@ -76,6 +77,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     log: Log
     reporter: StepReporter
     interrupts: Interrupts
+    is_alone: bool
     tell_step_hook: Callable[[Hook, Moment], None]
 
 
@@ -103,7 +105,8 @@ class Driver:
             artifacts=open_services(site, desk.recorder.project),
             tell_hook=desk.tell_step_hook,
             report=self._retrying,
-            put_back=keep_surroundings(),
+            put_back=keep_surroundings() if desk.is_alone else _leave,
+            is_captured=desk.is_alone,
         )
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
 
@@ -188,6 +191,9 @@ class Driver:
             if not self._interrupts.signal:
                 raise
             outcome = interrupted(error)
+        if self._interrupts.signal and outcome.status is StepStatus.FAILED:
+            # The step turned the signal into an exception of its own, as a run that it started does.
+            outcome.status = StepStatus.CANCELLED
         if outcome.status is StepStatus.CANCELLED:
             self._interrupts.signal = self._interrupts.signal or "SIGINT"
             self._interrupts.end_children()
@@ -261,12 +267,16 @@ class Driver:
         if self._failed is None and outcome.status is StepStatus.FAILED:
             self._failed = task.position, outcome
 
-    def _retrying(self, position: int, attempt: int, failure: Failure, delay_s: float) -> None:
-        end = self._log.position()
-        self._recorder.record(StepRetrying(now(), position, attempt, failure, delay_s, end))
-        self._reporter.step_retrying(self._snapshot.steps[position].name, attempt, failure, delay_s)
-        # The next attempt begins when the delay is over; what is written meanwhile belongs to it.
-        self._recorder.record(StepStarted(now() + delay_s, position, attempt + 1, end))
+    def _retrying(self, position: int, attempt: int, failure: Failure, delay_s: float) -> bool:
+        if self._interrupts.signal:
+            return False
+        with self._interrupts.noting():
+            end = self._log.position()
+            self._recorder.record(StepRetrying(now(), position, attempt, failure, delay_s, end))
+            self._reporter.step_retrying(self._snapshot.steps[position].name, attempt, failure, delay_s)
+            # The next attempt begins when the delay is over; what is written meanwhile belongs to it.
+            self._recorder.record(StepStarted(now() + delay_s, position, attempt + 1, end))
+        return True
 
     def _changed_file(self, task: Task, inputs: Inputs) -> str:
         """Return what to say when a file that the step read changed since it was digested."""
@@ -288,6 +298,10 @@ class Driver:
                 if not left:
                     self._manifests.pop(key, None)
                     self._shared.pop(key, None)
+
+
+def _leave() -> None:
+    """Put nothing back: what is there may belong to a step of another thread."""
 
 
 def side_effects(outcome: Outcome) -> dict[str, Any]:

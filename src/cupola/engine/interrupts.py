@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from cupola.worker import Terminated
+from cupola.failures import Terminated
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 2.0
@@ -31,7 +31,6 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.signal = ""
-        self.cancelled_step = ""
         self._running = ""
         self._handlers: dict[int, Any] = {}
         self._children_before = children_of(os.getpid())
@@ -40,6 +39,10 @@ class Interrupts:
         """Take over the signals, where that can be done and nobody asked to ignore them."""
         if threading.current_thread() is not threading.main_thread():
             return
+        if not _active and not _registered:
+            _registered.append(True)
+            os.register_at_fork(before=_hold, after_in_parent=_go_on, after_in_child=_leave_to_child)
+        _active.append(self)
         for number in _SIGNALS:
             before = signal.getsignal(number)
             if before is not None and before is not signal.SIG_IGN:
@@ -51,6 +54,8 @@ class Interrupts:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+        if self in _active:
+            _active.remove(self)
 
     @contextmanager
     def stopping(self, what: str) -> Generator[None]:
@@ -61,17 +66,34 @@ class Interrupts:
         finally:
             self._running = ""
 
+    @contextmanager
+    def noting(self) -> Generator[None]:
+        """Only note signals inside a `stopping` block: what is done here must not be torn. They raise at its end."""
+        running, before = self._running, self.signal
+        self._running = ""
+        try:
+            yield
+        finally:
+            self._running = running
+        if running and self.signal != before:
+            raise _exception_for(self.signal)
+
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = not self.signal
-        self.signal = self.signal or signal.Signals(number).name
+        self._note(number)
         if not self._running:
             return
         if first:
             again = "; press Ctrl-C again to stop without clean-up" if number == signal.SIGINT else ""
             _say(f"{self.signal}: stopping {self._running}{again}")
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Terminated(self.signal)
+        raise _exception_for(signal.Signals(number).name)
+
+    def _note(self, number: int) -> None:
+        self.signal = self.signal or signal.Signals(number).name
+        # The run around this one, whose step started it, is asked to stop as well.
+        outer = getattr(self._handlers.get(number), "__self__", None)
+        if isinstance(outer, Interrupts):
+            outer._note(number)
 
     def end_children(self) -> None:
         """End the processes that steps of this run started and left behind: SIGTERM, some time, SIGKILL."""
@@ -84,6 +106,31 @@ class Interrupts:
             while mine and time.monotonic() < deadline:
                 time.sleep(0.01)
                 mine = {pid for pid in mine if _is_running(pid)}
+
+
+_active: list[Interrupts] = []
+_registered: list[bool] = []
+_masks: dict[int, Any] = {}
+"""Which signals were blocked before a fork, by the thread that forks."""
+
+
+def _hold() -> None:
+    # Python forgets in a new child what signals came to it; they wait until it has its own handlers.
+    if _active:
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _go_on() -> None:
+    before = _masks.pop(threading.get_ident(), None)
+    if before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_to_child() -> None:
+    """Let signals do in a forked child what they would do there without the run."""
+    for interrupts in reversed(list(_active)):
+        interrupts.restore()
+    _go_on()
 
 
 def children_of(pid: int) -> set[int]:
@@ -107,6 +154,10 @@ def _is_running(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:
         return False
+
+
+def _exception_for(name: str) -> BaseException:
+    return KeyboardInterrupt() if name == "SIGINT" else Terminated(name)
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunStatus
 from cupola.errors import ConfigError, Unreachable
 from cupola.event import RunStarted
-from cupola.failures import print_failure
+from cupola.failures import is_failure, print_failure, storable_text
 from cupola.ids import new_id, now
 from cupola.journal import JournalWriter, RunLock, archive, cannot_write, live_folder, lock_run
 from cupola.middleware.attempt import Hook, Moment
@@ -58,6 +59,38 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
+class SharedOutput:
+    """Stands for the log of a run that shares its process with a run in another thread, whose log has all output."""
+
+    warnings = ("another thread of the process drove a run meanwhile: what steps printed is in the log of that run",)
+
+    def position(self) -> int:
+        """Return where the log ends: it is empty."""
+        return 0
+
+    def when_shown(self, action: Callable[[], None]) -> None:
+        """Call something once all that was printed is shown: now."""
+        action()
+
+    def stop(self) -> None:
+        """Do nothing: nothing was begun."""
+
+
+_driving: list[int] = []
+"""The threads of this process that drive runs, once for each run; guarded by `_entering`."""
+_entering = allocate_lock()
+
+
+def _enter_process(stack: ExitStack) -> bool:
+    """Note that this thread drives a run; tell whether no other thread does, so that the process's state is its own."""
+    thread = get_ident()
+    with _entering:
+        is_alone = all(other == thread for other in _driving)
+        _driving.append(thread)
+    stack.callback(_driving.remove, thread)
+    return is_alone
+
+
 def launch_run(
     compiled: Compiled, site: Site, audience: Audience, facts: Mapping[str, str], reporter: Reporter
 ) -> Launched:
@@ -80,24 +113,28 @@ def launch_run(
     folder = live_folder(site.home, run)
     with ExitStack() as stack:
         stack.callback(reporter.close)
+        is_alone = _enter_process(stack)
+        # First of all, so that a signal from here on ends the run by its record instead of leaving it lost.
+        interrupts = Interrupts()
+        stack.callback(interrupts.restore)
+        interrupts.install()
         stack.callback(_make_folder(folder).release)
         journal = JournalWriter(folder, 1, 0, sync=site.sync)
         stack.callback(journal.close)
         recorder = Recorder(run, journal, site.store)
         started = _run_started(compiled, site, run, facts)
         recorder.record(started)
-        interrupts = Interrupts()
-        stack.callback(interrupts.restore)
-        interrupts.install()
-        capture = start_capture(folder, reporter.sink())
+        capture = start_capture(folder, reporter.sink()) if is_alone else SharedOutput()
         stack.callback(capture.stop)
-        stack.callback(report_crashes())
+        if is_alone:
+            stack.callback(report_crashes())
         reporter.run_started(started.name, run, started.pipeline, len(compiled.snapshot.steps))
         desk = Desk(
             recorder=recorder,
             log=capture,
             reporter=reporter if isinstance(reporter, Silent) else InOrder(reporter, capture.when_shown),
             interrupts=interrupts,
+            is_alone=is_alone,
             tell_step_hook=lambda hook, moment: audience.tell_step_hook(run, hook, moment),
         )
         verdict = _drive(compiled, site, desk, audience, RunInfo(run, started.name, site.project, started.params))
@@ -143,7 +180,7 @@ def _make_folder(folder: Path) -> RunLock:
 def _run_started(compiled: Compiled, site: Site, run: str, facts: Mapping[str, str]) -> RunStarted:
     inline = len(compiled.data) <= INLINE_BYTES
     blob = "" if inline else site.blobs.put_bytes(compiled.data)[0]
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+    user = storable_text(os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid()))
     return RunStarted(
         at=now(),
         run=run,
@@ -160,10 +197,10 @@ def _run_started(compiled: Compiled, site: Site, run: str, facts: Mapping[str, s
             "host": os.uname().nodename,
             "pid": str(os.getpid()),
             "user": user,
-            "root": str(site.root),
+            "root": storable_text(str(site.root)),
             "python": sys.version.split()[0],
             "cupola": VERSION,
-            **facts,
+            **{name: storable_text(text) for name, text in facts.items()},
         },
         origins=dict(compiled.origins),
         places=compiled.places,
@@ -183,10 +220,11 @@ def _tell(event: str, compiled: Compiled, desk: Desk, audience: Audience, run: s
     try:
         with desk.interrupts.stopping(f"hook {event}"):
             audience.tell_run_hook(run, hook)
-    except Exception as error:  # a hook is the user's code: whatever it raises must not change the run's own result
-        print_failure(f"hook {event} of the run failed; the run's own result stands", error)
-    except BaseException:  # a signal stops the hook; the run has ended already or will see the signal itself
-        sys.stderr.write(f"hook {event} of the run was stopped\n")
+    except BaseException as error:  # a hook is the user's code: whatever it raises must not change the run's own result
+        if is_failure(error):
+            print_failure(f"hook {event} of the run failed; the run's own result stands", error)
+        else:  # the run has ended already or will see the signal itself
+            sys.stderr.write(f"hook {event} of the run was stopped\n")
 
 
 def _seal(run: str, recorder: Recorder, site: Site) -> None:

@@ -5,10 +5,12 @@ The journal is the record; what the store lacks at any moment, its readers take 
 
 from __future__ import annotations
 
+import os
 import time
 
 from cupola.errors import Unreachable
 from cupola.event import Event, encode_event
+from cupola.failures import end_forked_child
 from cupola.journal import JournalWriter
 from cupola.store import Store
 
@@ -27,6 +29,7 @@ class Recorder:
         self._run = run
         self._journal = journal
         self._store = store
+        self._process = os.getpid()
         self._pending: list[bytes] = []
         self._projected_at = time.monotonic()
         self.trouble: Unreachable | None = None
@@ -37,6 +40,7 @@ class Recorder:
         Raises:
             Unreachable: The journal can't be written; the event did not happen.
         """
+        self._end_in_child()
         data = encode_event(event)
         self._journal.append(data)
         self._pending.append(data)
@@ -45,6 +49,7 @@ class Recorder:
 
     def project(self) -> None:
         """Bring the store up to date; when it can't be written, its readers will."""
+        self._end_in_child()
         self._projected_at = time.monotonic()
         if not self._pending:
             return
@@ -56,3 +61,8 @@ class Recorder:
             return
         self.trouble = None
         self._pending = []
+
+    def _end_in_child(self) -> None:
+        # A hook forked and the child came back, to write the journal of its parent.
+        if os.getpid() != self._process:
+            end_forked_child(None)

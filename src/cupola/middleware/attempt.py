@@ -35,9 +35,11 @@ class Attempt(msgspec.Struct, kw_only=True):
         retry_on: Exception classes that are worth another attempt; empty for all.
         call: Runs the function on its inputs and stores its outputs.
         tell_hook: Calls one hook with a `StepRun` for a moment.
-        report: Tells the driver that this attempt failed and another one follows after so many seconds.
+        report: Tells the driver that this attempt failed and another one is to follow after so many seconds; false when
+            the run is being stopped, so that none may.
         failure_of: Turns an exception into its record.
         put_back: Puts back what a step changed of the process it shares with its caller.
+        is_captured: Whether what the process prints goes into this run's log.
     """
 
     number: int
@@ -47,9 +49,10 @@ class Attempt(msgspec.Struct, kw_only=True):
     retry_on: tuple[type[BaseException] | str, ...]
     call: Callable[[], Any]
     tell_hook: Callable[[Hook, Moment], None]
-    report: Callable[[int, Failure, float], None]
+    report: Callable[[int, Failure, float], bool]
     failure_of: Callable[[BaseException], Failure]
     put_back: Callable[[], None]
+    is_captured: bool
 
 
 Proceed = Callable[[Attempt], Any]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from cupola.entities.run import Failure, StepStatus
-from cupola.failures import print_failure
+from cupola.failures import is_failure, print_failure
 from cupola.middleware.attempt import Attempt, Moment, Proceed
 
 
@@ -26,7 +26,7 @@ def wrap(proceed: Proceed) -> Proceed:
             result = proceed(attempt)
         except BaseException as error:
             failure = attempt.failure_of(error)
-            status = StepStatus.FAILED if isinstance(error, Exception) else StepStatus.CANCELLED
+            status = StepStatus.FAILED if is_failure(error) else StepStatus.CANCELLED
             if status is StepStatus.FAILED:
                 _call("on_failure", attempt, status, failure)
             _call("on_end", attempt, status, failure)
@@ -45,5 +45,7 @@ def _call(event: str, attempt: Attempt, status: StepStatus, failure: Failure | N
     step = attempt.context.step
     try:
         attempt.tell_hook(hook, Moment(step.position, step.name, status, attempt.number, failure))
-    except Exception as error:  # a hook is the user's code: whatever it raises must not change the step's own result
+    except BaseException as error:  # a hook is the user's code: whatever it raises must not change the step's result
+        if not is_failure(error):
+            raise
         print_failure(f"hook {event} of step {step.name!r} failed; the step's own result stands", error)

@@ -8,9 +8,9 @@ from cupola.middleware.attempt import Attempt, Proceed
 from cupola.middleware.capture import active_capture
 
 
-def applies(attempt: Attempt) -> bool:  # noqa: ARG001 — the port gives it to every middleware
+def applies(attempt: Attempt) -> bool:
     """Tell whether this process captures what the step prints."""
-    return active_capture() is not None
+    return attempt.is_captured and active_capture() is not None
 
 
 def wrap(proceed: Proceed) -> Proceed:

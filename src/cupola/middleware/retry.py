@@ -27,7 +27,8 @@ def wrap(proceed: Proceed) -> Proceed:
                 if attempt.number >= attempt.options.attempts or not _is_worth_it(error, attempt.retry_on):
                     raise
                 delay_s = delay_after(attempt.number, attempt.options, random.random())
-                attempt.report(attempt.number, attempt.failure_of(error), delay_s)
+                if not attempt.report(attempt.number, attempt.failure_of(error), delay_s):
+                    raise
             time.sleep(delay_s)
             attempt.number += 1
             attempt.context.attempt = attempt.number

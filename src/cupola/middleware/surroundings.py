@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from _thread import allocate_lock
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -49,14 +50,43 @@ def wrap(proceed: Proceed) -> Proceed:
     """Return `proceed` with the surroundings kept around it."""
 
     def run(attempt: Attempt) -> Any:
-        if attempt.options.env:
-            os.environ.update(attempt.options.env)
+        given = attempt.options.env
+        if given:
+            _give(given)
         try:
             return proceed(attempt)
         finally:
+            if given:
+                _take_back(given)
             attempt.put_back()
 
     return run
+
+
+_given: dict[str, tuple[str | None, int]] = {}
+"""Variables that running steps were given: what each was before, and how many steps have it now, which may be several
+where threads drive runs at once; guarded by `_giving`."""
+_giving = allocate_lock()
+
+
+def _give(variables: Mapping[str, str]) -> None:
+    with _giving:
+        for name, value in variables.items():
+            before, count = _given.get(name, (os.environ.get(name), 0))
+            _given[name] = before, count + 1
+            os.environ[name] = value
+
+
+def _take_back(variables: Mapping[str, str]) -> None:
+    with _giving:
+        for name in variables:
+            before, count = _given.pop(name)
+            if count > 1:
+                _given[name] = before, count - 1
+            elif before is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = before
 
 
 def keep_surroundings() -> Callable[[], None]:
