@@ -20,7 +20,7 @@ LEFT JOIN artifact ON artifact.key = version.artifact;
 -- The newest usable result of one cache key with exactly these inputs; one row for each of its outputs.
 SELECT step.base_key, step.inputs_key, step.position, step.started_at, step.ended_at, step.expires_at, {columns}
 FROM (
-  SELECT * FROM step INDEXED BY step_cache
+  SELECT * FROM step INDEXED BY step_cache_exactly
   WHERE cache_bucket = :bucket AND inputs_bucket = :inputs_bucket AND base_key = :base_key AND inputs_key = :inputs_key
     AND (expires_at = 0 OR expires_at > :now)
   ORDER BY run DESC LIMIT 1) AS step

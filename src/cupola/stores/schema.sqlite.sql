@@ -60,7 +60,8 @@ CREATE TABLE step (
   detail BLOB NOT NULL,
   PRIMARY KEY (run, position)
 ) WITHOUT ROWID;
-CREATE INDEX step_cache ON step (cache_bucket, run, inputs_bucket) WHERE cache_bucket IS NOT NULL;
+CREATE INDEX step_cache ON step (cache_bucket, run) WHERE cache_bucket IS NOT NULL;
+CREATE INDEX step_cache_exactly ON step (cache_bucket, inputs_bucket, run) WHERE cache_bucket IS NOT NULL;
 CREATE INDEX step_unusual ON step (status, run, position) WHERE status <> 'completed';
 CREATE TABLE artifact (
   key INTEGER PRIMARY KEY,

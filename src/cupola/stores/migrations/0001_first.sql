@@ -71,7 +71,8 @@ CREATE TABLE step (
 ) WITHOUT ROWID;
 -- Results that may be used again. Buckets are checksums of the two keys: an index of the keys themselves, which come in
 -- random order, cost five times as much per step.
-CREATE INDEX step_cache ON step (cache_bucket, run, inputs_bucket) WHERE cache_bucket IS NOT NULL;
+CREATE INDEX step_cache ON step (cache_bucket, run) WHERE cache_bucket IS NOT NULL;
+CREATE INDEX step_cache_exactly ON step (cache_bucket, inputs_bucket, run) WHERE cache_bucket IS NOT NULL;
 CREATE INDEX step_unusual ON step (status, run, position) WHERE status <> 'completed';
 
 CREATE TABLE artifact (
