@@ -22,7 +22,7 @@ def names_page() -> str:
     for door in ("cupola", "cupola.extend"):
         module = importlib.import_module(door)
         lines += ["", f"## `{door}`", "", "| name | what |", "|---|---|"]
-        for name in sorted(set(module.__all__) - {"__version__"}, key=str.lower):
+        for name in sorted(set(module.__all__) - {"__version__"}, key=lambda name: (name.lower(), name)):
             said = inspect.getdoc(getattr(module, name)) or ""
             lines.append(f"| `{name}` | {said.partition(chr(10))[0]} |")
     return "\n".join([*lines, ""])
