@@ -69,14 +69,12 @@ def hello(place: Place, times: int) -> Figures:
 
 def chains(place: Place, times: int, length: int = 1000) -> Figures:
     """Measure chains, recorded and cached, short and ten times as long."""
-    peaks: dict[int, list[int]] = {length: [], 10 * length: []}
     firsts: dict[str, list[float]] = {"fresh": [], "cached": []}
     homes: list[Path] = []
 
     def fresh(steps: int) -> float:
         homes.append(place.new_home())
         done = place.python("chain.py", steps, home=homes[-1])
-        peaks[steps].append(done.peak_bytes)
         if steps == length:
             firsts["fresh"].append(done.said["first"])
         return done.said["per_step"]
@@ -90,17 +88,19 @@ def chains(place: Place, times: int, length: int = 1000) -> Figures:
         times, lambda: place.python("floor.py", length).said["per_step"], lambda: fresh(length), cached
     )
     short, long = take_turns(max(2, times // 2), lambda: fresh(length), lambda: fresh(10 * length))
+    peaks = []
+    for steps in (length, 10 * length):
+        homes.append(place.new_home())
+        peaks.append(place.python("chain.py", steps, "once", home=homes[-1]).peak_bytes)
     for home in homes:
         shutil.rmtree(home)
-    # Each process runs two chains, one after the other; the first one's records must not stay in memory.
-    grown = statistics.median(peaks[10 * length]) - statistics.median(peaks[length])
     return {
         "chain": recorded / floor,
         "chain_first": statistics.median(firsts["fresh"]) / floor,
         "cached": again / floor,
         "cached_first": statistics.median(firsts["cached"]) / floor,
         "long_chain": long / short,
-        "long_chain_memory": grown / (9 * length) / 1000,
+        "long_chain_memory": (peaks[1] - peaks[0]) / (9 * length) / 1000,
     }
 
 
