@@ -18,8 +18,10 @@ from typing import Any, cast
 from cupola.compiler.libraries import CUPOLA, PROJECT
 from cupola.compiler.modules import CodeModule, attributes, is_rewritten, loaded_module, origin
 from cupola.compiler.normalize import Reference
-from cupola.compiler.objects import NO_CONTENT, Unhashable, read_content, shown
+from cupola.compiler.objects import NO_CONTENT, Unhashable, read_content
 from cupola.compiler.parsed import code_content, plain_qualname
+from cupola.compiler.scopes import chain_of
+from cupola.compiler.shown import shown
 from cupola.compiler.walk import Found, Waiting, Walk, add_definition
 from cupola.errors import CodeChanged
 
@@ -189,6 +191,11 @@ def follow_class(walk: Walk, value: type[Any]) -> None:
     nodes = home.parsed.definitions.get(qualname, []) if home.parsed is not None else []
     nodes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     methods = list(_methods(value))
+    written = _spelled_out(home, qualname) if not nodes else []
+    for statement in written:
+        add_definition(walk, home, statement, f"{home.name}:{qualname}", "constant")
+    if nodes or written:
+        _know_made(walk, value)
     cells = {name: held for method in methods for name, held in cells_of(method).items()}
     for node in nodes:
         add_definition(walk, home, node, f"{home.name}:{qualname}", "class", None, cells)
@@ -199,6 +206,20 @@ def follow_class(walk: Walk, value: type[Any]) -> None:
         found = sys.modules.get(base.__module__)
         if isinstance(found, ModuleType) and origin(attributes(found)).kind == PROJECT:
             follow_class(walk, base)
+
+
+def _spelled_out(module: CodeModule, name: str) -> list[ast.AST]:
+    """Return the statement that has a library make a class, such as a `namedtuple`, of what stands there alone."""
+    parsed, bindings = module.parsed, module.parsed.bindings.get(name, []) if module.parsed is not None else []
+    if parsed is None or module.names is None or len(bindings) != 1 or not isinstance(bindings[0].value, ast.Call):
+        return []
+    call = bindings[0].value
+    maker = module.names.get("".join(chain_of(call.func)[:1]))
+    home = sys.modules.get(getattr(maker, "__module__", None) or getattr(maker, "__name__", ""))
+    if not isinstance(home, ModuleType) or origin(attributes(home)).kind == PROJECT:
+        return []
+    given = (*call.args, *(keyword.value for keyword in call.keywords))
+    return [bindings[0].node] if all(parsed.is_literal(each) for each in given) else []
 
 
 def _methods(value: type[Any]) -> Iterable[FunctionType]:
@@ -215,13 +236,21 @@ def _methods(value: type[Any]) -> Iterable[FunctionType]:
 
 def _follow_method(walk: Walk, method: FunctionType, home: CodeModule, *, has_source: bool) -> None:
     code = method.__code__
-    if has_source and code.co_filename.startswith("<"):
-        return  # made by a decorator or metaclass from what the definition says
     if not has_source or method.__globals__ is not home.names or not _same_path(code.co_filename, home.file):
         follow(walk, method)
     elif walk.first_time("method", id(method), keep=method):
         _node_of(method, home)
         _follow_bound_values(walk, method, f"{home.name}:{plain_qualname(code.co_qualname)}", home)
+
+
+def _know_made(walk: Walk, value: type[Any]) -> None:
+    """Leave out what was made at run time for a class, whose source says all of it."""
+    for method in _methods(value):
+        below: Any = method
+        while isinstance(below, FunctionType) and walk.first_time("made", id(below), keep=below):
+            if below.__code__.co_filename.startswith("<"):
+                walk.first_time("function", id(below), keep=below)
+            below = below.__dict__.get("__wrapped__")
 
 
 def _follow_computed(walk: Walk, value: type[Any], node: ast.ClassDef, home: CodeModule) -> None:
@@ -235,7 +264,7 @@ def _follow_computed(walk: Walk, value: type[Any], node: ast.ClassDef, home: Cod
         held = vars(value).get(target.id)
         if isinstance(held, (int, float, complex, str, bytes, list, dict, set, tuple)):
             name = f"{home.name}:{plain_qualname(value.__qualname__)}.{target.id}"
-            follow_value(walk, "constant", name, held, home, statement.lineno, written=False)
+            follow_value(walk, "constant", name, held, home, statement.lineno, texts=())
 
 
 def follow_value(
@@ -246,7 +275,7 @@ def follow_value(
     module: CodeModule | None = None,
     line: int = 0,
     *,
-    written: bool = True,
+    texts: Collection[str] | None = None,
 ) -> None:
     """Follow a value that code holds: by its content, and by the code that hangs on it.
 
@@ -257,7 +286,8 @@ def follow_value(
         value: The value.
         module: The module that holds it, and the line.
         line: Line in that module.
-        written: Whether the value stands in the source, so that people may see it.
+        texts: The texts that stand in the source where the value is made at run time; None when it stands there as it
+            is.
     """
     if isinstance(value, (FunctionType, type)):
         follow(walk, value)
@@ -273,7 +303,7 @@ def follow_value(
         return
     if content.text not in NO_CONTENT:
         data = content.text.encode("utf-8", "surrogatepass")
-        text = shown(content, name, value, written=written)
+        text = shown(content, name, value, texts)
         walk.found.append(Found(kind, name, data, text, walk.place(module, line)))
     for code in content.code:
         if isinstance(code, ModuleType):

@@ -24,12 +24,10 @@ from cupola import digest
 from cupola.compiler.source import canonical_module, program_file
 from cupola.records import PROGRAM
 
-LONGEST_TEXT = 200
 # Of what can't change a result, whatever is in it.
 NO_CONTENT = frozenset({"<logger>", "<cupola>"})
 _LONGEST_INLINE = 1000
 _SIMPLE = (int, float, complex, bool, type(None), type(...), type(NotImplemented))
-_SECRETIVE = ("secret", "password", "passwd", "token", "credential", "apikey", "api_key", "private")
 
 
 class Unhashable(Exception):
@@ -68,21 +66,6 @@ def read_content(value: Any, root: os.PathLike[str]) -> Content:
     except Exception as error:  # objects of others may raise anything while they are taken apart
         raise Unhashable(f"{error or type(error).__name__}") from None
     return Content(text, tuple(reader.code), tuple(reader.inner), reader.plain)
-
-
-def shown(content: Content, name: str, value: Any, *, written: bool) -> str:
-    """Return what people may see of a content: never what may be a secret, and at most `LONGEST_TEXT` characters.
-
-    Args:
-        content: What was read.
-        name: The name that holds the value.
-        value: The value.
-        written: Whether the value stands in the source as it is; texts made at run time aren't shown.
-    """
-    secret = any(word in name.lower() for word in _SECRETIVE) or name.lower().endswith(("key", "_pwd"))
-    if not content.plain or secret or (not written and not isinstance(value, (int, float, type(None), enum.Enum))):
-        return f"<{type(value).__name__}>"
-    return content.text if len(content.text) <= LONGEST_TEXT else content.text[: LONGEST_TEXT - 1] + "…"
 
 
 class _Reader:
@@ -149,7 +132,7 @@ class _Reader:
         if (
             isinstance(value, (FunctionType, type))
             or hasattr(kind, "__wrapped__")
-            or "__wrapped__" in _attributes(value)
+            or "__wrapped__" in instance_attributes(value)
         ):
             return self.named(value)
         if isinstance(value, MethodType):
@@ -217,7 +200,8 @@ def own_name(value: Any, module: str) -> str:
     return canonical_module(names) if isinstance(names.get("__file__"), str) else module
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def instance_attributes(value: Any) -> dict[str, Any]:
+    """Return an object's own attributes without asking the object; empty if it has none."""
     try:
         found = object.__getattribute__(value, "__dict__")
     except AttributeError:

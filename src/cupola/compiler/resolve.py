@@ -18,6 +18,7 @@ from cupola.compiler.live import CONTAINERS, follow, follow_value, is_own
 from cupola.compiler.modules import CodeModule, attributes, loaded_module, origin, read_module
 from cupola.compiler.parsed import Binding, first_line
 from cupola.compiler.scopes import Import
+from cupola.compiler.shown import texts_in
 from cupola.compiler.walk import Found, Waiting, Walk, add_definition, add_whole
 
 _MISSING = object()
@@ -136,7 +137,8 @@ def _made_here(walk: Walk, module: CodeModule, name: str, held: Any, role: str) 
         line = first_line(bindings[-1].node) if bindings else 1
         parsed = module.parsed
         written = parsed is not None and bool(bindings) and all(parsed.is_literal(each.value) for each in bindings)
-        follow_value(walk, "constant", f"{module.name}:{name}", held, module, line, written=written)
+        texts = None if written else {text for binding in bindings for text in texts_in(binding.node)}
+        follow_value(walk, "constant", f"{module.name}:{name}", held, module, line, texts=texts)
 
 
 def _statements(walk: Walk, module: CodeModule, name: str, bindings: list[Binding]) -> None:
