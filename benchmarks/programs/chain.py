@@ -1,4 +1,4 @@
-"""chain.py N [once]: a chain of N steps; says seconds per step of the whole call, the first in its process and the next.
+"""chain.py N [once]: a chain of N steps; says seconds per step of a whole call, the first in its process and the next.
 
 The first call also imports what running needs and opens the store; the next one, of another chain as long, shows what a
 step costs. A pipeline that was run before is cached in both.
