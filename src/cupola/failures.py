@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cupola.entities.run import Failure
+from cupola.text import storable_text
 
 LONGEST_MESSAGE = 10_000
 LONGEST_TRACEBACK = 100_000
@@ -85,11 +86,6 @@ def describe_failure(error: BaseException, root: Path | None) -> Failure:
         traceback=_cut(storable_text(text), LONGEST_TRACEBACK),
         where=storable_text(_where(error, root)),
     )
-
-
-def storable_text(text: str) -> str:
-    """Return a text that can be written as UTF-8: names of files may hold bytes that are no text."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _cut(text: str, longest: int) -> str:

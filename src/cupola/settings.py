@@ -1,7 +1,6 @@
 """Settings of the program itself: one table with name, environment variable, type, default and help.
 
-A value comes from the environment, else from `.cupola/config.yaml` of the project, else from the default; `origin`
-tells which.
+A value comes from the environment, else from the default.
 """
 
 from __future__ import annotations

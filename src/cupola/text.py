@@ -11,6 +11,23 @@ _KEPT = frozenset("\u200c\u200d")
 """Joiners that scripts and emoji need; they can't reorder or hide text as other invisible letters can."""
 
 
+def storable_text(text: str) -> str:
+    """Return text that every encoding of ours takes.
+
+    Under an ASCII locale Python holds the bytes of paths and arguments as surrogates: they are read as UTF-8. Other
+    surrogates become `\\udc00` and the like.
+    """
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        pass
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(text: str) -> str:
     r"""Return text on one line that can't move a cursor, reorder what stands beside it or hide itself.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import textwrap
@@ -321,3 +322,19 @@ def test_adopting_a_function_costs_microseconds():
 
     source.adopt(function)
     assert min(timeit.repeat(lambda: source.adopt(function), number=1000, repeat=5)) / 1000 < 20e-6
+
+
+@pytest.mark.feature("CORE-01")
+def test_a_file_named_beyond_ascii_runs_alike_under_every_locale(home: Path, tmp_path: Path, run_python, run_cupola):
+    (tmp_path / "größe.py").write_text(
+        "from cupola import pipeline, step\n@step\ndef f() -> int: return 1\n@pipeline\ndef p(): f()\n"
+        "if __name__ == '__main__': print(p().snapshot.id)\n",
+        encoding="utf-8",
+    )
+    ascii_only = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for environment in ({}, ascii_only):
+        assert run_python("größe.py", **environment).returncode == 0
+        assert run_cupola("run", "größe.py", **environment).returncode == 0
+    runs = json.loads(run_cupola("runs", "list", "--json").stdout)
+    assert len(runs) == 4
+    assert len({run["snapshot"] for run in runs}) == 1

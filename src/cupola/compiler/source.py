@@ -17,6 +17,7 @@ from typing import Any, cast
 from cupola.errors import CompileError, ConfigError
 from cupola.records import PROGRAM, set_module_namer
 from cupola.settings import read_setting
+from cupola.text import storable_text
 
 MARKER = ".cupola"
 
@@ -190,8 +191,8 @@ def canonical_module(namespace: dict[str, Any], root: Path | None = None) -> str
         root = root_of(file)
     below = "" if is_installed(file) else module_name(file, root)
     if below or name not in PROGRAM:
-        return below or name
-    return os.path.splitext(os.path.basename(file))[0]
+        return storable_text(below or name)
+    return storable_text(os.path.splitext(os.path.basename(file))[0])
 
 
 def is_installed(file: str) -> bool:

@@ -27,13 +27,15 @@ from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunStatus
 from cupola.errors import ConfigError, Unreachable
 from cupola.event import RunStarted
-from cupola.failures import is_failure, print_failure, storable_text
+from cupola.failures import is_failure, print_failure
 from cupola.ids import new_id, now
 from cupola.journal import JournalWriter, RunLock, archive, cannot_write, live_folder, lock_run
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.capture import start_capture
 from cupola.middleware.terminal import secure_descriptors
 from cupola.snapshot import Snapshot
+from cupola.store import OWNER, Condition, Query
+from cupola.text import storable_text
 from cupola.version import VERSION
 
 LATER = ("resources", "image", "secrets", "requirements", "model", "orchestrator")
@@ -123,12 +125,15 @@ def launch_run(
         stack.callback(journal.close)
         recorder = Recorder(run, journal, site.store)
         started = _run_started(compiled, site, run, facts)
+        moved = _other_source(compiled.snapshot, site)
         recorder.record(started)
         capture = start_capture(folder, reporter.sink()) if is_alone else SharedOutput()
         stack.callback(capture.stop)
         if is_alone:
             stack.callback(report_crashes())
         reporter.run_started(started.name, run, started.pipeline, len(compiled.snapshot.steps))
+        if moved:
+            reporter.warn(moved)
         desk = Desk(
             recorder=recorder,
             log=capture,
@@ -164,6 +169,22 @@ def refuse_later_options(snapshot: Snapshot) -> None:
                     where=spec.source,
                     fix=f"take {name} away to run it here",
                 )
+
+
+def _other_source(snapshot: Snapshot, site: Site) -> str:
+    """Return what to say when the newest run of a pipeline of this name came from another source file, else empty."""
+    query = Query((Condition("pipeline", "eq", snapshot.pipeline), Condition("project", "eq", site.project)), limit=1)
+    for before in site.store.find("run", query, who=OWNER).items:
+        root = before.facts.get("root", "")
+        earlier, module = before.source.partition(":")[0], snapshot.source.partition(":")[0]
+        if (root, earlier) != (storable_text(str(site.root)), module):
+            here, there = _module_path(site.root, module), _module_path(root, earlier)
+            return f"pipeline {snapshot.pipeline!r} of {here} has the name of one of {there}: name=… tells them apart"
+    return ""
+
+
+def _module_path(root: Path | str, module: str) -> str:
+    return os.path.join(root, *module.split(".")) + ".py"
 
 
 def _make_folder(folder: Path) -> RunLock:
@@ -203,7 +224,7 @@ def _run_started(compiled: Compiled, site: Site, run: str, facts: Mapping[str, s
             **{name: storable_text(text) for name, text in facts.items()},
         },
         origins=dict(compiled.origins),
-        places=compiled.places,
+        places=tuple(map(storable_text, compiled.places)),
     )
 
 
