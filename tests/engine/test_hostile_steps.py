@@ -62,7 +62,7 @@ def in_a_circle() -> ValueError:
         (with_note, "x", "seen at night"),
         (in_a_circle, "first", "second"),
         (lambda: ExceptionGroup("many", [ValueError("a"), TypeError("b")]), "many (2 sub-exceptions)", "TypeError: b"),
-        (lambda: ValueError("a \udce4 b"), "a \\udce4 b", "a \\udce4 b"),
+        (lambda: ValueError("a \udce4 b"), "a \ufffd b", "a \ufffd b"),
         (lambda: MemoryError(), "", "MemoryError"),
         (lambda: GeneratorExit("g"), "g", "GeneratorExit"),
         (lambda: SystemExit(3), "3", "SystemExit"),

@@ -6,10 +6,11 @@ Each knob is explained in `entities.options`; a test holds both lists together.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 from cupola.entities.options import (
+    HOOKS,
     CachePolicy,
     Environment,
     Hook,
@@ -80,11 +81,35 @@ def read_knobs(cls: type[Any], arguments: Mapping[str, Any], where: str) -> Any:
                 where=where,
                 fix=f"did you mean {guess!r}?" if guess else f"known are: {', '.join(cls.__struct_fields__)}",
             )
-    if arguments.get("on_error", "stop") not in ("stop", "kill", "continue"):
-        raise ConfigError(
-            f"on_error={arguments['on_error']!r} is unknown", where=where, fix="it is 'stop', 'kill' or 'continue'"
-        )
-    tags = arguments.get("tags", ())
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-        raise ConfigError(f"tags={tags!r} must be a list of texts", where=where, fix="write tags=['nightly']")
+    for name, (is_right, wanted) in _WANTED.items():
+        if name in arguments and not is_right(arguments[name]):
+            raise ConfigError(f"{name}={arguments[name]!r} is wrong", where=where, fix=f"{name} is {wanted}")
     return cls(**arguments)
+
+
+def _is_hook(value: Any) -> bool:
+    return value is None or callable(value)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_tags(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(
+        isinstance(tag, str) and tag.strip() and tag.isprintable() for tag in cast("Iterable[Any]", value)
+    )
+
+
+_HOOK = "a function of one argument, the StepRun or Run"
+_WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: value is None or (isinstance(value, str) and value != ""), "a text that is not empty"),
+    "dynamic": (_is_flag, "True or False"),
+    "raise_on_failure": (_is_flag, "True or False"),
+    "description": (lambda value: isinstance(value, str), "a text"),
+    "settings": (lambda value: isinstance(value, Mapping), "a mapping by name of component"),
+    "on_error": (lambda value: value in ("stop", "kill", "continue"), "'stop', 'kill' or 'continue'"),
+    "tags": (_are_tags, "a list of printable texts, such as ['nightly']"),
+    **dict.fromkeys(HOOKS, (_is_hook, _HOOK)),
+}
+"""What can be seen to be wrong where it is written; the compiler judges the others."""

@@ -12,7 +12,7 @@ from cupola.authoring.steps import own_name, refuse_shadowing
 from cupola.compiler.annotations import place_of
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import adopt
-from cupola.compiler.trace import PipelineDefinition, bind, caller_place, current_trace, nested_in
+from cupola.compiler.trace import PipelineDefinition, bind, call_bound, caller_place, current_trace, nested_in
 from cupola.entities.options import PipelineKnobs, merge_knobs
 from cupola.errors import CompileError
 from cupola.snapshot import Snapshot
@@ -84,7 +84,7 @@ class Pipeline(Generic[P, R_co]):
         parameters = read_signature(self.definition.function).parameters
         bound = bind(self.name, parameters, args, kwargs, caller_place())
         with nested_in(trace, self.definition):
-            return self.definition.function(**bound)
+            return call_bound(self.definition.function, parameters, bound)
 
     def with_options(self, **options: Unpack[PipelineArguments]) -> Pipeline[P, R_co]:
         """Return a configured copy; options are those of `@pipeline(…)`, and `raise_on_failure`."""
@@ -93,7 +93,7 @@ class Pipeline(Generic[P, R_co]):
             msgspec.structs.replace(
                 self.definition,
                 overrides=merge_knobs(self.definition.overrides, knobs),
-                name=options.get("name", self.definition.name),
+                name=options.get("name") or self.definition.name,
             )
         )
 

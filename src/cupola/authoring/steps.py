@@ -61,6 +61,10 @@ class Step(Generic[P, R_co]):
 
     def named(self, name: str) -> Step[P, R_co]:
         """Return the step with an invocation name of its own: `fit.named("final")(train)`."""
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] — users pass anything
+            raise CompileError(
+                f"{self.name}.named({name!r}) is no name", where=caller_place(), fix="pass a text that is not empty"
+            )
         return Step(msgspec.structs.replace(self.definition, label=name))
 
     def after(self, *others: object) -> Step[P, R_co]:
@@ -89,7 +93,7 @@ class Step(Generic[P, R_co]):
             msgspec.structs.replace(
                 self.definition,
                 overrides=merge_knobs(self.definition.overrides, knobs),
-                name=options.get("name", self.definition.name),
+                name=options.get("name") or self.definition.name,
             )
         )
 
@@ -102,10 +106,10 @@ class Step(Generic[P, R_co]):
         from cupola.authoring.calls import given_arguments, run_request
         from cupola.authoring.requests import Request
 
-        def call(**values: Any) -> Any:
+        def call(*places: Any, **values: Any) -> Any:
             trace = current_trace()
             assert trace is not None, "compiling opens a trace before it calls the pipeline function"
-            return add_call(trace, self.definition, (), values)
+            return add_call(trace, self.definition, places, values)
 
         alone = PipelineDefinition(
             function=call,

@@ -11,8 +11,8 @@ from typing import Any, cast
 from cupola.compiler.annotations import NO_ANNOTATION, place_of, type_text
 from cupola.compiler.assignable import is_assignable, is_instance
 from cupola.compiler.names import name_problem
-from cupola.compiler.signature import Parameter
-from cupola.compiler.trace import Node, Output
+from cupola.compiler.signature import OutputDeclaration, Parameter
+from cupola.compiler.trace import Node, Output, PipelineDefinition
 from cupola.errors import CompileError, ConfigError
 from cupola.suggest import nearest
 
@@ -62,8 +62,22 @@ def names_are_valid(node: Node) -> Iterator[CompileError]:
         if problem := name_problem(name, LONGEST_NAME, "/[]"):
             yield _bad_name(kind, name, problem, node.place)
     for pipeline in node.pipelines:
-        if problem := name_problem(pipeline.name, LONGEST_NAME, "/"):
-            yield _bad_name("pipeline", pipeline.name, problem, place_of(pipeline.function))
+        yield from _pipeline_name_is_valid(pipeline)
+
+
+def _pipeline_name_is_valid(pipeline: PipelineDefinition) -> Iterator[CompileError]:
+    if problem := name_problem(pipeline.name, LONGEST_NAME, "/"):
+        yield _bad_name("pipeline", pipeline.name, problem, place_of(pipeline.described))
+
+
+def check_pipeline(pipeline: PipelineDefinition) -> None:
+    """Check the pipeline that is compiled, before it is traced.
+
+    Raises:
+        CompileError: Its name can't be used.
+    """
+    for problem in _pipeline_name_is_valid(pipeline):
+        raise problem
 
 
 def _bad_name(kind: str, name: str, problem: str, place: str) -> CompileError:
@@ -90,6 +104,29 @@ def types_fit(node: Node) -> Iterator[CompileError]:
                 yield _wrong_output(node, parameter, output)
         elif not is_instance(value, wanted, every=True, stand_in=_type_of):
             yield _wrong_value(node, parameter, value)
+
+
+def check_returned(pipeline: PipelineDefinition, items: Sequence[Any], declared: Sequence[OutputDeclaration]) -> None:
+    """Check what a pipeline function returned, outputs and plain values, against its annotation.
+
+    Raises:
+        CompileError: One is of another type.
+    """
+    for item, output in zip(items, declared, strict=True):
+        wanted = output.annotation
+        if isinstance(item, Output):
+            given = _type_of(item)
+            fits = given is wanted or is_assignable(given, wanted)
+            found = f"{_giver(cast('Output[Any]', item))} {type_text(given)}"
+        else:
+            fits = is_instance(item, wanted, every=True, stand_in=_type_of)
+            found = f"it returns {_shown(item)}"
+        if not fits:
+            raise CompileError(
+                f"pipeline {pipeline.name!r} is annotated to return {output.name}: {type_text(wanted)} but {found}",
+                where=place_of(pipeline.described),
+                fix="change the annotation, or what the pipeline returns",
+            )
 
 
 RULES: tuple[Callable[[Node], Iterator[CompileError]], ...] = (names_are_valid, types_fit)

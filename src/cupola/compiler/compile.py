@@ -20,7 +20,7 @@ from cupola.compiler.options import KnobLayer
 from cupola.compiler.signature import Signature, read_signature
 from cupola.compiler.source import source_name
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
-from cupola.compiler.trace import Output, PipelineDefinition, Trace, tracing, wire
+from cupola.compiler.trace import Output, PipelineDefinition, Trace, call_bound, tracing, wire
 from cupola.entities.options import HOOKS, PipelineKnobs, merge_knobs
 from cupola.errors import CompileError, ConfigError
 from cupola.snapshot import Literal, RunOutput, Snapshot, encode_snapshot, snapshot_id
@@ -81,8 +81,11 @@ def compile_pipeline(
             fix="write it as a static pipeline: outputs may only be passed on to steps",
         )
     encoded = {name: values.encode(value, path=name) for name, value in params.items()}
+    check.check_pipeline(pipeline)
+    declared = read_signature(pipeline.described)
     with tracing(pipeline) as trace:
-        returned = pipeline.function(**{name: _private(value) for name, value in params.items()})
+        private = {name: _private(value) for name, value in params.items()}
+        returned = call_bound(pipeline.function, declared.parameters, private)
     _refuse_unknown_steps(trace, layers)
     for said in step_params:
         override_literals(trace, said)
@@ -171,6 +174,8 @@ def _returned(pipeline: PipelineDefinition, trace: Trace, returned: Any) -> tupl
             where=place,
             fix="return as many values as the annotation has",
         )
+    if len(items) == len(declared.outputs):
+        check.check_returned(pipeline, items, declared.outputs)
     names = _names_of(
         items, [output.name for output in declared.outputs] if len(items) == len(declared.outputs) else []
     )

@@ -137,7 +137,8 @@ def duration_s(value: object, name: str, where: str) -> float | None:
             seconds = float(number) * _UNITS[unit]
         except (ValueError, KeyError):
             seconds = None
-    if seconds is None or not seconds > 0:
+    # Timers take no more than this anywhere; it is 31 years.
+    if seconds is None or not 0 < seconds <= 1e9:
         raise ConfigError(
             f"{name}={value!r} is no duration", where=where, fix="write seconds, or a text such as '90s', '10m', '2h'"
         )
@@ -163,7 +164,7 @@ def _retry(said: object, where: str) -> Retry:
         return Retry(attempts=1)
     if isinstance(said, Retry):
         return said
-    if isinstance(said, int) and not isinstance(said, bool):
+    if isinstance(said, int) and not isinstance(said, bool) and said > 0:
         return Retry(attempts=said)
     raise ConfigError(
         f"retry={said!r} is neither a number of attempts nor a Retry",

@@ -15,6 +15,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 import msgspec
 
 from cupola import values
+from cupola.compiler.annotations import place_of
 from cupola.compiler.signature import OutputDeclaration, Parameter, Signature, read_signature
 from cupola.entities.options import PipelineKnobs, StepKnobs
 from cupola.errors import CompileError, MaterializerError
@@ -23,6 +24,8 @@ from cupola.snapshot import FromStep, Gather, Literal, Source
 from cupola.suggest import nearest
 
 T = TypeVar("T")
+DEEPEST = 50
+"""How deep pipelines may be nested; beyond, one calls itself without end."""
 
 
 class StepDefinition(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +193,12 @@ def tracing(pipeline: PipelineDefinition) -> Generator[Trace]:
 @contextmanager
 def nested_in(trace: Trace, pipeline: PipelineDefinition) -> Generator[None]:
     """Give the steps that are called inside the name of a nested pipeline as a prefix, and its options."""
+    if len(trace.nested) > DEEPEST:
+        raise CompileError(
+            f"pipelines are nested more than {DEEPEST} deep, {pipeline.name!r} the last",
+            where=place_of(pipeline.described),
+            fix="a pipeline that calls itself needs a parameter that ends it",
+        )
     outer = trace.prefix, trace.nested
     trace.prefix = free_name(trace, pipeline.name) + "/"
     trace.nested = (*trace.nested, pipeline)
@@ -270,6 +279,12 @@ def bind(
     return bound
 
 
+def call_bound(function: Callable[..., Any], parameters: Sequence[Parameter], bound: Mapping[str, Any]) -> Any:
+    """Call a function with an argument for each of its parameters, by place where it wants that."""
+    places = [bound[parameter.name] for parameter in parameters if parameter.positional_only]
+    return function(*places, **{item.name: bound[item.name] for item in parameters if not item.positional_only})
+
+
 def match(
     name: str, parameters: Sequence[Parameter], args: Sequence[Any], kwargs: Mapping[str, Any], place: str
 ) -> dict[str, Any]:
@@ -290,6 +305,10 @@ def match(
     for key, value in kwargs.items():
         if key in given:
             raise CompileError(f"{name}() got two values for {key!r}", where=place, fix="pass it once")
+        if key in positional and key not in known:
+            raise CompileError(
+                f"{name}() takes {key!r} by place only", where=place, fix=f"write the value without {key}="
+            )
         if key not in known:
             guess = nearest(key, known)
             raise CompileError(

@@ -7,14 +7,16 @@ Callables (`key`, hooks, exception classes of `Retry.on`) stay in the authoring 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from cupola.errors import ConfigError
 
+_LARGEST = 1e9
+"""The largest number of seconds that timers take everywhere, 31 years."""
 OnError = Literal["stop", "kill", "continue"]
 
 
@@ -38,14 +40,36 @@ class Retry(msgspec.Struct, frozen=True):
     on: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.on, type):
+        if isinstance(self.on, (type, str)):
             msgspec.structs.force_setattr(self, "on", (self.on,))
         for name, low in (("attempts", 1), ("delay", 0), ("backoff", 0), ("jitter", 0), ("max_delay", 0)):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or value < low:
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= _LARGEST:
                 raise ConfigError(f"Retry({name}={value!r}) must be a number of at least {low}")
+        if not _is_a(self.attempts, int):
+            raise ConfigError(f"Retry(attempts={self.attempts!r}) must be a whole number")
+        if not _are_exceptions(self.on):
+            raise ConfigError(
+                f"Retry(on={self.on!r}) must be exception classes or their names", fix="write on=(ConnectionError,)"
+            )
         if self.jitter > 1:
             raise ConfigError(f"Retry(jitter={self.jitter!r}) must be at most 1: it is a share of the delay")
+
+
+def _are_exceptions(given: object) -> bool:
+    return isinstance(given, (tuple, list)) and all(
+        isinstance(item, str) or (isinstance(item, type) and issubclass(item, BaseException))
+        for item in cast("Sequence[object]", given)
+    )
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping))
+
+
+def _is_a(given: object, wanted: type | tuple[type, ...]) -> bool:
+    """Tell what checkers take for granted and users don't keep."""
+    return isinstance(given, wanted)
 
 
 class Resources(msgspec.Struct, frozen=True):
@@ -139,13 +163,24 @@ class CachePolicy(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for name in ("ignore", "files", "env"):
-            given = getattr(self, name)
-            if isinstance(given, str):
+            given: Any = getattr(self, name)
+            if not _is_list(given):
                 raise ConfigError(
-                    f"CachePolicy({name}={given!r}) must be a list of names", fix=f"write {name}=[{given!r}]"
+                    f"CachePolicy({name}={given!r}) must be a list of names", fix=f"write {name}=[{str(given)!r}]"
                 )
             msgspec.structs.force_setattr(self, name, tuple(str(item) for item in given))
-        if not 0 <= self.verify <= 1:
+        for name in ("code", "write", "read"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"CachePolicy({name}={getattr(self, name)!r}) must be True or False")
+        if self.key is not None and not callable(self.key):
+            raise ConfigError(
+                f"CachePolicy(key={self.key!r}) can't be called", fix="pass a function of the step's literal inputs"
+            )
+        if self.expires is not None and not _is_a(self.expires, datetime.timedelta):
+            raise ConfigError(
+                f"CachePolicy(expires={self.expires!r}) must be a datetime.timedelta", fix="write timedelta(days=1)"
+            )
+        if not _is_a(self.verify, (int, float)) or not 0 <= self.verify <= 1:
             raise ConfigError(f"CachePolicy(verify={self.verify!r}) must be between 0 and 1: it is a share of the hits")
 
 
