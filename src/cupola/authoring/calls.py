@@ -99,13 +99,16 @@ def _error_of(run: Run, launched: Launched) -> CupolaError | None:
         return cancelled
     if verdict.status is RunStatus.FAILED:
         step = list(run.steps)[verdict.failed_step]
+        cause = verdict.error
+        # An error of Cupola's own says what to do; that isn't to be lost below what it says of itself.
+        remedy = f"{cause.fix.partition(chr(10))[0]}; " if isinstance(cause, CupolaError) and cause.fix else ""
         failed = RunFailed(
             f"run {run.name} failed in step {step!r}: {run.error}",
             where=run.error.where if run.error else "",
-            fix=f"see: cupola show {run.name}, cupola logs {run.name} {step}",
+            fix=f"{remedy}see: cupola show {run.name}, cupola logs {run.name} {step}",
         )
         failed.run = run
-        failed.__cause__ = verdict.error
+        failed.__cause__ = cause
         return failed
     return None
 

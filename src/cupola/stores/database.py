@@ -113,7 +113,7 @@ class Database:
             with self._locked():
                 if migrations.read_version(self.path) == 0:
                     self._refuse_lost()
-                    migrations.create(self.path)
+                    self._create()
         db = dialects.connect(self.path)
         found: int = db.execute("PRAGMA user_version").fetchone()[0]
         if found < migrations.VERSION:
@@ -132,6 +132,12 @@ class Database:
                 where=str(self.path),
                 fix="`cupola doctor store --rebuild` makes it again from them; nothing is lost",
             )
+
+    def _create(self) -> None:
+        try:
+            migrations.create(self.path)
+        except sqlite3.OperationalError as error:
+            raise _unreachable(self.path, error) from error
 
     def _locked(self, wait_s: float = WAIT_S) -> AbstractContextManager[None]:
         return self._lock.held(wait_s) if self._lock else nullcontext()
