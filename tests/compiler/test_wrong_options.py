@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -221,3 +222,59 @@ def test_names_given_by_hand_and_automatic_ones_stay_apart(home: object) -> None
 
     assert [spec.name for spec in p.compile().steps] == ["fit", "fit_2", "fit_3", "fit_2_2", "fit_4", "fit_5"]
     assert Client().runs.count() == 0
+
+
+OVERWRITTEN = """
+from cupola import pipeline, step
+
+@step
+def one() -> int:
+    return 1
+
+@pipeline
+def training() -> int:
+    return one()
+
+{line}
+"""
+
+
+@pytest.mark.feature("CORE-02")
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("pipeline = training.with_options(cache=False)", "pipeline"),
+        ("step = one.named('x')", "step"),
+        ("def step(x): return x", "step"),
+        ("class pipeline: pass", "pipeline"),
+        ("from os.path import join as step", "step"),
+        ("for step in range(3): pass", "step"),
+    ],
+)
+def test_overwriting_the_name_of_a_decorator_is_an_error_that_says_where(
+    home: object, tmp_path: Path, run_cupola: Callable[..., Any], line: str, name: str
+) -> None:
+    file = tmp_path / "run.py"
+    file.write_text(OVERWRITTEN.format(line=line))
+    result = run_cupola("run", f"{file}:training")
+    assert result.returncode == 2
+    assert f"the name {name!r}" in result.stderr
+    assert f"{file}:12" in result.stderr
+
+
+@pytest.mark.feature("CORE-02")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import cupola\nstep, pipeline = cupola.step, cupola.pipeline\nPLACE",
+        "from cupola import pipeline as flow, step as task\nstep = 3\nPLACE",
+        "import cupola\npipeline = cupola.pipeline(lambda: None, name='x')\nPLACE",
+    ],
+)
+def test_names_that_are_not_the_decorators_are_the_modules_own(
+    home: object, tmp_path: Path, run_cupola: Callable[..., Any], text: str
+) -> None:
+    body = "import cupola\n@cupola.step\ndef one() -> int:\n    return 1\n@cupola.pipeline\ndef go():\n    one()\n"
+    (tmp_path / "run.py").write_text(text.replace("PLACE", body))
+    result = run_cupola("run", f"{tmp_path / 'run.py'}:go")
+    assert result.returncode == 0, result.stderr

@@ -146,6 +146,10 @@ def _shown_options(pipeline: PipelineDefinition, files: Sequence[ConfigFile], no
         note(file.knobs.pipeline, "", str(file.path), file.places)
         for step, knobs in file.knobs.steps.items():
             note(knobs, f"steps.{step}.", str(file.path), file.places)
+        for step, layer in file.step_params.items():
+            for name, tree in layer.values.items():
+                path = f"steps.{step}.params.{name}"
+                said[path] = ShownSetting(path, repr(getattr(tree, "text", tree)), layer.origin)
     if no_cache:
         said["cache"] = ShownSetting("cache", "not read", "--no-cache")
     merged = merge_knobs(pipeline.knobs, pipeline.overrides)

@@ -17,6 +17,7 @@ from cupola import values
 from cupola.compiler import check
 from cupola.compiler.config import ParamLayer, resolve_params
 from cupola.compiler.options import KnobLayer
+from cupola.compiler.overwritten import refuse_overwritten
 from cupola.compiler.signature import Signature, read_signature
 from cupola.compiler.source import source_name
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
@@ -86,6 +87,7 @@ def compile_pipeline(
     with tracing(pipeline) as trace:
         private = {name: _private(value) for name, value in params.items()}
         returned = call_bound(pipeline.function, declared.parameters, private)
+    refuse_overwritten([pipeline.described, *(node.definition.function for node in trace.nodes)])
     _refuse_unknown_steps(trace, layers)
     for said in step_params:
         override_literals(trace, said)
