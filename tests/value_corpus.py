@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import msgspec
 import numpy as np
+import pandas as pd
 import pydantic
 
 
@@ -175,6 +176,20 @@ VALUES: dict[str, Any] = {
     "not a time": np.datetime64("NaT", "ns"),
     "timedelta64": np.timedelta64(3, "D"),
     "complex64": np.complex64(1 - 2j),
+    "Timestamp": pd.Timestamp("2026-01-02 03:04:05.123456789"),
+    "Timestamp in seconds": pd.Timestamp("2026-01-02").as_unit("s"),
+    "Timestamp with fold": pd.Timestamp("2026-10-25 01:30", tz="UTC").tz_convert(ZoneInfo("Europe/Zurich")),
+    "Timestamp before fold": pd.Timestamp("2026-10-25 00:30", tz="UTC").tz_convert(ZoneInfo("Europe/Zurich")),
+    "Timestamp with offset": pd.Timestamp("2026-01-02 03:04:05+02:00"),
+    "naive Timestamp with fold": pd.Timestamp("2026-10-25 02:30").replace(fold=1),
+    "far Timestamp": pd.Timestamp("9999-12-31").as_unit("s"),
+    "Timedelta": pd.Timedelta(-1, "ns"),
+    "Timedelta in seconds": pd.Timedelta(10**5, "s").as_unit("s"),
+    "NaT": pd.NaT,
+    "NA": pd.NA,
+    "Period": pd.Period("2026Q1", freq="Q-FEB"),
+    "Interval": pd.Interval(0, 1.5, closed="both"),
+    "Interval of moments": pd.Interval(pd.Timestamp("2026-01-01"), pd.Timestamp("2026-02-01"), closed="left"),
 }
 
 
@@ -200,6 +215,10 @@ def same(one: Any, other: Any) -> bool:
         return same({**vars(one), "total": 0}, {**vars(other), "total": 0})
     if isinstance(one, (Slots, AttrsFrozen, Packed)):
         return same([one.a, one.b], [other.a, other.b])
+    if one is pd.NaT or one is pd.NA:
+        return one is other
+    if isinstance(one, (pd.Timestamp, pd.Timedelta)) and one.unit != other.unit:
+        return False
     if isinstance(one, (dt.datetime, dt.time)):
         zones = type(one.tzinfo) is type(other.tzinfo) and str(one.tzinfo) == str(other.tzinfo)
         return zones and one.replace(tzinfo=None) == other.replace(tzinfo=None) and one.fold == other.fold

@@ -26,7 +26,7 @@ def find_class(name: str, annotation: object) -> type | None:
         name: `module:qualname` as it was recorded.
         annotation: What the reader says it expects.
     """
-    for cls in _named_in(annotation):
+    for cls in named_in(annotation):
         if _is_called(cls, name):
             return cls
     return _imported(name) or _subclass(name, annotation)
@@ -74,7 +74,7 @@ def _walk(module: object, qualname: str) -> type | None:
 
 def _subclass(name: str, annotation: object) -> type | None:
     """Look among the data classes derived from those that the annotation names; they may stand inside a function."""
-    waiting = [cls for cls in _named_in(annotation) if kind_of(cls)]
+    waiting = [cls for cls in named_in(annotation) if kind_of(cls)]
     seen: set[type] = set()
     while waiting:
         cls = waiting.pop()
@@ -86,7 +86,8 @@ def _subclass(name: str, annotation: object) -> type | None:
     return None
 
 
-def _named_in(annotation: object) -> tuple[type, ...]:
+def named_in(annotation: object) -> tuple[type, ...]:
+    """Return the classes that an annotation names, also inside others and in the fields of data classes."""
     if annotation is None:
         return ()
     try:

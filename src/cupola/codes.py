@@ -215,12 +215,7 @@ def _canonical_nan(value: Any, numpy: Any) -> bytes:
 
 
 def _made_scalar(dtype: str, data: Any) -> Any:
-    try:
-        import numpy
-    except ImportError as error:
-        raise MaterializerError(
-            "a stored value is a numpy scalar and numpy isn't installed", fix="pip install numpy"
-        ) from error
+    numpy = _library("numpy", "generic")
     if dtype in "US":
         return (numpy.str_ if dtype == "U" else numpy.bytes_)(data)
     kind = numpy.dtype(dtype)
@@ -229,10 +224,68 @@ def _made_scalar(dtype: str, data: Any) -> Any:
     return numpy.frombuffer(data, kind, count=1).astype(kind.newbyteorder("="))[0]
 
 
+def _timestamp(value: Any) -> list[Any]:
+    moment = value.to_datetime64()
+    return [int(moment.view("i8")), value.unit, value.fold, _checked_zone(value.tzinfo)]
+
+
+def _made_timestamp(count: int, unit: str, fold: int, tz: datetime.tzinfo | None) -> Any:
+    pandas = _library("pandas", "Timestamp")
+    made = pandas.Timestamp(_made_count("datetime64", count, unit))
+    if tz is not None:
+        return made.tz_localize("UTC").tz_convert(tz)
+    return made.replace(fold=fold) if fold else made
+
+
+def _pandas_span(value: Any) -> list[Any]:
+    return [int(value.to_timedelta64().view("i8")), value.unit]
+
+
+def _made_pandas_span(count: int, unit: str) -> Any:
+    return _library("pandas", "Timedelta").Timedelta(_made_count("timedelta64", count, unit))
+
+
+def _made_count(kind: str, count: int, unit: str) -> Any:
+    if unit not in ("s", "ms", "us", "ns"):
+        raise ValueError(f"{unit!r} is no unit of time")
+    return getattr(_library("numpy", kind), kind)(count, unit)
+
+
+def _blank(value: Any) -> list[Any]:
+    return ["NA" if type(value).__name__ == "NAType" else "NaT"]
+
+
+def _made_blank(name: str) -> Any:
+    if name not in ("NA", "NaT"):
+        raise ValueError(f"{name!r} is no mark of what is missing")
+    return getattr(_library("pandas", name), name)
+
+
+def _made_period(ordinal: int, frequency: str) -> Any:
+    return _library("pandas", "Period").Period(ordinal=ordinal, freq=frequency)
+
+
+def _made_interval(left: Any, right: Any, closed: str) -> Any:
+    return _library("pandas", "Interval").Interval(left, right, closed=closed)
+
+
+def _library(name: str, what: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MaterializerError(
+            f"a stored value is a {name}.{what} and {name} isn't installed", fix=f"pip install {name}"
+        ) from error
+
+
 ENUM = 32
 """Enum member: `module:qualname` of its class, its name (empty for an unnamed combination of flags), its value."""
 OBJECT = 33
 """Object of a data class: `module:qualname`, kind, fields by name; for pydantic, what else differs from the usual."""
+STORED = 34
+"""Part that is stored by a materializer beside the value: digest, and what its digest leaves out, such as a name."""
 
 BIG_INT = Code(1, "int beyond 64 bits: its bytes, two's complement, big-endian", _big_int, _made_big_int)
 SURROGATES = Code(2, "str with lone surrogates: UTF-8 with them let through", _surrogates, _made_surrogates)
@@ -246,6 +299,22 @@ PATH = Code(20, "path: name of its class, text", _path, _made_path)
 FRACTION = Code(
     19, "fractions.Fraction: numerator, denominator", lambda v: [v.numerator, v.denominator], _made_fraction
 )
+
+# The scalars of pandas by the name of their class, since pandas must not be imported to know them.
+PANDAS: dict[str, Code] = {
+    "Timestamp": Code(27, "pandas.Timestamp: count since 1970, unit, fold, zone or None", _timestamp, _made_timestamp),
+    "Timedelta": Code(28, "pandas.Timedelta: count, its unit", _pandas_span, _made_pandas_span),
+    "NaTType": (BLANK := Code(29, "pandas.NaT or pandas.NA: its name", _blank, _made_blank)),
+    "NAType": BLANK,
+    "Period": Code(30, "pandas.Period: ordinal, frequency", lambda v: [v.ordinal, v.freqstr], _made_period),
+    "Interval": Code(
+        31, "pandas.Interval: left, right, which sides are closed", lambda v: [v.left, v.right, v.closed],
+        _made_interval,
+    ),
+}  # fmt: skip
+
+IMMUTABLE = (PATH, FRACTION, SCALAR, *(code for name, code in PANDAS.items() if name != "Interval"))
+"""Lines whose values nobody can change."""
 
 BY_TYPE: dict[type, Code] = {
     complex: Code(3, "complex: real and imaginary part", lambda v: [v.real, v.imag], complex),
@@ -270,7 +339,8 @@ BY_TYPE: dict[type, Code] = {
 }  # fmt: skip
 
 BY_NUMBER: dict[int, Code] = {
-    code.number: code for code in (BIG_INT, SURROGATES, ZONE, SCALAR, PATH, FILE, FRACTION, *BY_TYPE.values())
+    code.number: code
+    for code in (BIG_INT, SURROGATES, ZONE, SCALAR, PATH, FILE, FRACTION, *BY_TYPE.values(), *PANDAS.values())
 }
 
 
@@ -291,6 +361,8 @@ def code_for(value: Any) -> Code | None:
             return FRACTION
         case "cupola" if cls.__module__ == "cupola.files":
             return FILE
+        case "pandas":
+            return PANDAS.get(cls.__name__)
         case "zoneinfo" if cls.__name__ == "ZoneInfo":
             return ZONE
         case _:

@@ -17,6 +17,7 @@ MATERIALIZERS = {
     "value": "cupola.artifacts.materializers.plain:VALUE",
     "bytes": "cupola.artifacts.materializers.plain:BYTES",
     "pickle": "cupola.artifacts.materializers.plain:PICKLE",
+    "container": "cupola.artifacts.materializers.containers:CONTAINER",
     "file": "cupola.artifacts.materializers.files:FILE",
     "folder": "cupola.artifacts.materializers.files:FOLDER",
     "numpy": "cupola.integrations.numpy:ARRAY",
@@ -41,6 +42,13 @@ MATERIALIZERS_BY_CLASS = {
     "cupola.files.Folder": "folder",
     # Numbers of numpy are plain values; only its arrays are not.
     "numpy.generic": "value",
+    # So are the scalars of pandas, here by the bases that they have in all its versions.
+    "pandas.tslibs.timestamps._Timestamp": "value",
+    "pandas.tslibs.timedeltas._Timedelta": "value",
+    "pandas.tslibs.nattype._NaT": "value",
+    "pandas.tslibs.period._Period": "value",
+    "pandas.missing.C_NAType": "value",
+    "pandas.interval.IntervalMixin": "value",
 }
 """The id of the materializer for single classes, which goes before the library's."""
 

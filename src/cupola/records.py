@@ -20,6 +20,9 @@ import msgspec
 from cupola.errors import CupolaError
 
 PROGRAM = ("__main__", "__mp_main__")
+PLACE = "\0"
+"""What stands for the path of a part in a reason, where whoever refuses it doesn't know its place."""
+
 # Objects of these keep their content outside of their fields, so a data class built on one can't be kept by its fields.
 _CONTENT = (dict, list, set, frozenset, tuple, str, bytes, bytearray, int, float, complex, BaseException)
 
@@ -90,13 +93,24 @@ class Unstorable(Exception):
 
     Attributes:
         reason: What it is and why it can't be kept.
+        where, fix: Where that is and what to do, if more is known than for all values.
         trail: Parts of its path, the innermost first.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, where: str = "", fix: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.where = where
+        self.fix = fix
         self.trail: list[str] = []
+
+    def told(self, path: str) -> str:
+        """Return the reason with the path of the part, below that of the whole."""
+        trail = self.trail[::-1]
+        if len(trail) > 20:
+            trail[10:-10] = ["…"]
+        place = f"{path}{''.join(trail)}"
+        return self.reason.replace(PLACE, place) if PLACE in self.reason else f"{place} {self.reason}"
 
 
 def _own_name(namespace: dict[str, Any]) -> str:

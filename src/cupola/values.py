@@ -28,6 +28,9 @@ __all__ = ["MAX_DEPTH", "Record", "decode", "encode", "is_immutable", "preview",
 MAX_DEPTH = 100
 """How deep containers may stand in each other; writing needs six frames of Python's thousand for each."""
 
+Leaf = Callable[[Any], list[Any] | None]
+"""Stores a part beside the value and returns what finds it again, or None if it is none; calls it `records.PLACE`."""
+
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _PLAIN = _SCALARS | {list, dict}
 # A float64 that is a NaN other than the canonical one; bytes of a text may look like it, which only costs time.
@@ -40,12 +43,13 @@ _WAYS_OUT = (
 _pack = msgspec.msgpack.Encoder().encode
 
 
-def encode(value: object, *, path: str = "value") -> bytes:
+def encode(value: object, *, path: str = "value", leaf: Leaf | None = None) -> bytes:
     """Return the canonical bytes of a value.
 
     Args:
         value: Any nesting of plain data, dates, numbers, paths, enums and objects of data classes.
         path: How the value is called in errors.
+        leaf: Asked for each part that has no encoding, or is a file; without it such parts are refused.
 
     Raises:
         MaterializerError: Something in it can't be kept exactly; the message names its path and type.
@@ -54,24 +58,22 @@ def encode(value: object, *, path: str = "value") -> bytes:
     if proof is not _Proof.NONE and (data := _try_pack(value, proof)) is not None:
         return data
     try:
-        return _Writer().write(value)
+        return _Writer(leaf).write(value)
     except Unstorable as error:
-        trail = error.trail[::-1]
-        if len(trail) > 20:
-            trail[10:-10] = ["…"]
-        raise MaterializerError(f"{path}{''.join(trail)} {error.reason}", fix=_WAYS_OUT) from error.__cause__
+        raise MaterializerError(error.told(path), where=error.where, fix=error.fix or _WAYS_OUT) from error.__cause__
     except RecursionError:
         raise MaterializerError(
             f"{path} is nested too deeply for a call stack that is as deep as this one", fix=_WAYS_OUT
         ) from None
 
 
-def decode(data: bytes, as_type: object = None) -> object:
+def decode(data: bytes, as_type: object = None, leaf: Callable[..., Any] | None = None) -> object:
     """Return the value that `encode` was given.
 
     Args:
         data: What `encode` returned.
         as_type: The reader's annotation; the classes that it names are used for the objects in the value.
+        leaf: Given what `encode`'s `leaf` returned for a part, returns that part.
 
     Raises:
         MaterializerError: A class doesn't fit the stored fields, or a library is missing.
@@ -84,7 +86,7 @@ def decode(data: bytes, as_type: object = None) -> object:
     except (msgspec.DecodeError, RecursionError, TypeError) as error:
         raise Damaged(f"the bytes of a value can't be read: {error}") from error
     try:
-        return _Reader(as_type).read(data)
+        return _Reader(as_type, leaf).read(data)
     except CupolaError:
         raise
     except Exception as error:  # hostile bytes may give a type's constructor anything
@@ -102,7 +104,7 @@ def is_immutable(value: object) -> bool:
         return all(map(is_immutable, cast("tuple[object, ...]", value)))
     if isinstance(value, enum.Enum):
         return is_immutable(value._value_)
-    return codes.code_for(value) in (codes.PATH, codes.FRACTION, codes.SCALAR)
+    return codes.code_for(value) in codes.IMMUTABLE
 
 
 _FROZEN = _SCALARS | {
@@ -190,7 +192,8 @@ def _distinct(containers: list[Any]) -> list[Any]:
 class _Writer:
     """Writes one value; holds the containers that are open, to see cycles, and the class names found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaf: Leaf | None = None) -> None:
+        self._leaf = leaf
         self._open: set[int] = set()
         self._names: dict[type, str] = {}
 
@@ -228,6 +231,10 @@ class _Writer:
         if kind is Record:
             return self._record(value)
         code = codes.code_for(value)
+        if self._leaf is not None and (code is None or code is codes.FILE):
+            stored = self._stored(self._leaf, value)
+            if stored is not None:
+                return stored
         if code is not None:
             return self._extension(code, value)
         shape = records.kind_of(kind)
@@ -238,12 +245,21 @@ class _Writer:
             return self._class(codes.OBJECT, kind, kept, fields, *([state] if state else []))
         raise Unstorable(f"is of type {_full_name(kind)}, which has no encoding")
 
+    def _stored(self, leaf: Leaf, value: Any) -> bytes | None:
+        try:
+            parts = leaf(value)
+        except MaterializerError as error:
+            raise Unstorable(error.what, error.where, error.fix) from error.__cause__
+        return None if parts is None else _extension(codes.STORED, self._plain_items(parts))
+
     def _items(self, items: list[Any]) -> bytes:
         if _SCALARS.issuperset(map(type, items)):
             data = _try_pack(items, _Proof.PLAIN_WITH_NAN)
             if data is not None:
                 return data
-        return _head(_ARRAY, len(items)) + b"".join([self._inner(item, "[]", i) for i, item in enumerate(items)])
+        parts = [self._inner(item, "[]", i) for i, item in enumerate(items)]
+        # Counted afterwards: another thread may have changed the list meanwhile.
+        return _head(_ARRAY, len(parts)) + b"".join(parts)
 
     def _inner(self, item: Any, place: str, key: Any) -> bytes:
         try:
@@ -254,11 +270,11 @@ class _Writer:
             raise
 
     def _dict(self, value: dict[Any, Any]) -> bytes:
-        parts = [_head(_MAP, len(value))]
-        for key, item in value.items():
+        parts: list[bytes] = []
+        for key, item in list(value.items()):
             parts.append(self._inner(key, "key", key))
             parts.append(self._inner(item, "[]", key))
-        return b"".join(parts)
+        return _head(_MAP, len(parts) // 2) + b"".join(parts)
 
     def _extension(self, code: codes.Code, value: Any) -> bytes:
         parts = code.take(value)
@@ -344,8 +360,9 @@ def _extension(number: int, data: bytes) -> bytes:
 class _Reader:
     """Reads one value for one reader; holds the classes found so far."""
 
-    def __init__(self, as_type: object) -> None:
+    def __init__(self, as_type: object, leaf: Callable[..., Any] | None) -> None:
         self._as_type = as_type
+        self._leaf = leaf
         self._classes: dict[str, type | None] = {}
         self.read = msgspec.msgpack.Decoder(ext_hook=self._hook).decode
 
@@ -354,6 +371,8 @@ class _Reader:
         if number == codes.OBJECT:
             name, kind, fields, *state = parts
             return self._object(name, kind, fields, state[0] if state else {})
+        if number == codes.STORED and self._leaf is not None:
+            return self._leaf(*parts)
         if number == codes.ENUM:
             name, member, value = parts
             cls = self._class(name)

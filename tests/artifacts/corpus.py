@@ -6,6 +6,7 @@ process stored into the same home, compares it with values of its own, and print
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import enum
@@ -17,6 +18,7 @@ import uuid
 import warnings
 import zoneinfo
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -246,7 +248,41 @@ def files() -> dict[str, object]:
     }
 
 
+class Pair(NamedTuple):
+    table: pd.DataFrame
+    notes: dict[str, object]
+
+
+@dataclasses.dataclass
+class Weights:
+    name: str
+    layers: dict[str, np.ndarray]
+
+
+def containers() -> dict[str, object]:
+    random = np.random.default_rng(5)
+    layers = {"a": random.random(3), "b": random.random((300, 40))}
+    frame = pd.DataFrame({"x": [1.5, np.nan], "t": ["a", None]})
+    from sklearn import linear_model
+
+    ridge = linear_model.Ridge().fit([[0.0], [1.0]], [0, 1])
+    return {
+        "dict of arrays": layers,
+        "list of frames": [frame, frame.iloc[:0]],
+        "tuple of arrays": (np.arange(3), np.arange(3)),
+        "one array twice": (np.arange(3), np.arange(3), np.arange(3)),
+        "named tuple": Pair(frame, {"rows": 2}),
+        "dataclass": Weights("w", layers),
+        "set of estimators": {"models": {ridge}, "scores": {("a", 1.0), ("b", 2.0)}},
+        "deep": [{"k": ({"z": [pa.table({"a": [1, None]})]},)}],
+        "many": [np.full(3, number) for number in range(300)],
+        "files": list(files().values()),
+        "moments": [pd.Timestamp(1), pd.NaT, np.datetime64("2026"), np.array(["NaT"], "M8[s]")],
+    }
+
+
 GROUPS = {
+    "containers": containers,
     "plain": plain, "arrays": arrays, "frames": frames, "tables": tables, "estimators": estimators, "files": files,
 }  # fmt: skip
 
@@ -286,6 +322,14 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, File):
         same_bits = left.path.stat().st_mode & 0o100 == right.path.stat().st_mode & 0o100
         return left.path.read_bytes() == right.path.read_bytes() and left.name == right.name and same_bits
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, set):
+        return same(sorted(left, key=str), sorted(right, key=str))
+    if isinstance(left, Weights):
+        return same(vars(left), vars(right))
     return repr(left) == repr(right) or left == right
 
 

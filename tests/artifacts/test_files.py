@@ -146,12 +146,18 @@ def test_missing_and_mistaken_files_are_named(blobs, folder):
         store(Folder(folder / "sub" / "a.csv"), blobs)
 
 
-@pytest.mark.parametrize("path", ["a", "data.csv", "x" * 300, "é" * 40_000])
-@pytest.mark.parametrize("kind", [File, Folder])
-def test_a_file_inside_of_another_value_is_refused_since_only_its_path_would_be_kept(blobs, kind, path):
-    with pytest.raises(MaterializerError, match=r"make\.output has a `File` or `Folder` inside"):
-        store({"files": [1, kind(path)]}, blobs)
-    assert load_value(store({"files": [26, ["File", path]]}, blobs), blobs) == {"files": [26, ["File", path]]}
+def test_files_inside_of_another_value_keep_content_and_name(blobs, folder):
+    value = {"files": [1, File(folder / "sub" / "a.csv")], "all": Folder(folder)}
+    manifest = store(value, blobs)
+    loaded = load_value(manifest, blobs)
+    assert loaded["files"][1].path.read_bytes() == (folder / "sub" / "a.csv").read_bytes()
+    assert loaded["files"][1].name == "a.csv"
+    assert (loaded["all"].path / "sub" / "a.csv").exists()
+    assert store(loaded, blobs).digest == manifest.digest
+    with pytest.raises(
+        MaterializerError, match=r"make\.output\['files'\]\[1\] is File\('nowhere'\), which doesn't exist"
+    ):
+        store({"files": [1, File("nowhere")]}, blobs)
 
 
 def test_a_relative_file_starts_at_the_source_root(tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast, get_args, get_origin
 
 from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.materializers.plain import VALUE
-from cupola.artifacts.port import StorageForm, describe
-from cupola.artifacts.registry import form_by_id, form_for, installed_form_for
+from cupola.artifacts.port import StorageForm, check_format, describe
+from cupola.artifacts.registry import form_by_id, form_for
 from cupola.entities.artifact import Manifest
 from cupola.entities.options import ArtifactConfig
 from cupola.errors import ConfigError, MaterializerError
@@ -46,9 +46,8 @@ def store_value(value: Any, annotation: Any, blobs: Blobs, *, materializer: str 
     else:
         if _is_numpy_scalar(value) and _wants_plain(value, annotation):
             value = value.item()
-        form = form_for(cast("type[object]", type(value)))
-    if form is None:
-        return _store_unknown(value, blobs, path)
+        # Of a class that no library of the table defines: a data class of the user's, or one of an installed package.
+        form = form_for(cast("type[object]", type(value))) or VALUE
     return _store_in(form, value, blobs, path)
 
 
@@ -74,7 +73,7 @@ def load_value(manifest: Manifest, blobs: Blobs, as_type: Any = None, *, allow_p
             '`Annotated[T, ArtifactConfig(materializer="pickle")]`',
         )
     form = form_by_id(manifest.materializer)
-    _check_format(manifest, form.format)
+    check_format(manifest, form.format)
     return form.load(manifest, blobs, as_type)
 
 
@@ -96,17 +95,6 @@ def preview_value(manifest: Manifest, blobs: Blobs) -> str:
     except (MaterializerError, ConfigError):
         return describe(manifest)
     return form.preview(manifest, blobs)
-
-
-def _store_unknown(value: Any, blobs: Blobs, path: str) -> Manifest:
-    """Store a value of a class that no library of the table defines: a data class of the user's, or a stranger."""
-    try:
-        return VALUE.store(value, blobs, path)
-    except MaterializerError as error:
-        form = installed_form_for(cast("type[object]", type(value)))
-        if form is None:
-            raise _refusal(error) from error.__cause__
-    return _store_in(form, value, blobs, path)
 
 
 def _store_in(form: StorageForm, value: Any, blobs: Blobs, path: str) -> Manifest:
@@ -137,12 +125,3 @@ def _split_annotation(annotation: Any) -> tuple[Any, bool]:
         return annotation, False
     inner, *notes = get_args(annotation)
     return inner, any(isinstance(note, ArtifactConfig) and note.materializer == _PICKLE for note in notes)
-
-
-def _check_format(manifest: Manifest, known: int) -> None:
-    if manifest.format > known:
-        raise MaterializerError(
-            f"this {manifest.type} was stored in format {manifest.format} of {manifest.materializer!r}, "
-            f"and this version of Cupola reads up to {known}",
-            fix="upgrade Cupola with `pip install -U cupola`",
-        )

@@ -16,7 +16,7 @@ import msgspec
 from cupola import digest
 from cupola.artifacts.blobs import Blobs, Buffer
 from cupola.entities.artifact import INLINE_BYTES, Manifest, StoredFile
-from cupola.errors import Damaged
+from cupola.errors import Damaged, MaterializerError
 
 T = TypeVar("T")
 
@@ -195,6 +195,16 @@ def only_file(manifest: Manifest) -> StoredFile:
             fix="`cupola doctor store` checks the records",
         )
     return manifest.files[0]
+
+
+def check_format(manifest: Manifest, known: int) -> None:
+    """Raise `MaterializerError` if a value was stored in a newer format than this one."""
+    if manifest.format > known:
+        raise MaterializerError(
+            f"this {manifest.type} was stored in format {manifest.format} of {manifest.materializer!r}, "
+            f"and this version of Cupola reads up to {known}",
+            fix="upgrade Cupola with `pip install -U cupola`",
+        )
 
 
 def describe(manifest: Manifest) -> str:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from cupola import digest, values
 from cupola.artifacts.blobs import Blobs
+from cupola.artifacts.materializers.containers import PartWriter
 from cupola.artifacts.port import Piece, PieceForm, Sink, StorageForm, inline_content, open_piece, public_name
 from cupola.entities.artifact import INLINE_BYTES, Manifest, StoredFile
 from cupola.errors import MaterializerError
 
-# How `values` writes them: a msgpack extension of number 26 that holds the name of the class and the path. Parameters
-# count by the content of such files, which the plan looks up; in an output it would be lost.
-_FILE_INSIDE = re.compile(rb"(?:[\xd7\xd8]|\xc7.|\xc8..|\xc9.{4})\x1a\x92(?:\xa4File|\xa6Folder)", re.DOTALL)
-
 
 class ValueForm(StorageForm):
-    """Plain values and data classes, by `values.encode`. Nearly all outputs: so it takes the short way."""
+    """Plain values and data classes, by `values.encode`. Nearly all outputs: so it takes the short way.
+
+    A value that turns out to have arrays or the like inside is stored as a container, with their own forms.
+    """
 
     id = "value"
 
     def store(self, value: Any, blobs: Blobs, path: str) -> Manifest:
-        data = values.encode(value, path=path)
-        if b"\x1a\x92" in data and _FILE_INSIDE.search(data):
-            raise MaterializerError(
-                f"{path} has a `File` or `Folder` inside, of which only the path would be kept",
-                fix="return it as an output of its own, such as `tuple[Annotated[File, 'data'], ...]`",
-            )
+        parts = PartWriter(blobs)
+        data = values.encode(value, path=path, leaf=parts.take)
+        if parts.found:
+            return parts.finish(value, data)
         name = values.type_name(value)
         if len(data) <= INLINE_BYTES:
             identity = digest.value(self.id, self.format, b"", inline_content(data))
