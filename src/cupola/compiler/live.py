@@ -24,6 +24,7 @@ from cupola.compiler.scopes import chain_of
 from cupola.compiler.shown import shown
 from cupola.compiler.walk import Found, Waiting, Walk, add_definition
 from cupola.errors import CodeChanged
+from cupola.files import File
 
 # Those whose content can't come back by putting something in.
 CONTAINERS = frozenset({list, dict, set, collections.deque, collections.defaultdict, collections.Counter})
@@ -157,6 +158,8 @@ def _follow_bound_values(
         *(function.__kwdefaults__ or {}).items(),
     ]
     for parameter, value in pairs:
+        if isinstance(value, File) and function is walk.step:
+            continue  # an input like any other: its path is in the base key, its content in the inputs key
         follow_value(walk, "default", f"{name}({parameter})", value, module, code.co_firstlineno)
     for variable, value in cells_of(function).items():
         # A module counts by what is used of it, which the names of the definition say.

@@ -45,7 +45,7 @@ def code_parts(function: Any) -> CodeTree:
         CompileError: A file was imported under two names.
     """
     namespace: dict[str, Any] = getattr(underlying(function), "__globals__", {})
-    walk = Walk(root_of(file_of(namespace) or None))
+    walk = Walk(root_of(file_of(namespace) or None), underlying(function))
     follow(walk, function)
     resolve_all(walk)
     version = f"{sys.version_info.major}.{sys.version_info.minor}" + (" -O" if sys.flags.optimize else "")

@@ -63,10 +63,12 @@ class Walk:
         found: What was reached, each maybe several times.
         waiting: What is still to be followed.
         reason: Why the step can't be cached; empty if it can.
+        step: The step's own function, whose defaults are inputs; None where nothing is known of it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, step: Any = None) -> None:
         self.root = root
+        self.step = step
         self.found: list[Found] = []
         self.waiting: list[Waiting] = []
         self.reason = ""

@@ -22,6 +22,8 @@ from cupola.errors import CupolaError
 from cupola.snapshot import FromStep, Gather, Snapshot, Source, StepOptions, StepSpec
 from cupola.store import OWNER, CacheEntry, FindCached, FindCachedExactly, Store
 
+MISSING = "missing"
+"""Stands for the content of a file that isn't there."""
 Manifests = Mapping[tuple[int, str], Manifest]
 
 
@@ -138,4 +140,4 @@ def _file_digest(path: Path) -> str:
         return content_digest(path)
     except (OSError, CupolaError):
         # The step itself says best what it misses; for the cache a missing file is one that differs from all others.
-        return digest.variable(None)
+        return MISSING

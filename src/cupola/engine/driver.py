@@ -210,7 +210,10 @@ class Driver:
             self._reporter.warn(f"{name}: {warning}")
 
     def _finished(self, task: Task, inputs: Inputs, outcome: Outcome, verified: CacheEntry | None) -> None:
-        uncacheable = inputs.reason or self._changed_file(task, inputs)
+        uncacheable = inputs.reason
+        if changed := self._changed_file(task, inputs):
+            uncacheable = uncacheable or changed
+            outcome.recorded.warnings.append(f"{changed}: its result is not used again")
         if not uncacheable and any(not record.manifest.stable for record in outcome.outputs):
             uncacheable = "an output has no stable digest"
         if verified is not None and (differs := different_outputs(verified, outcome)):

@@ -262,7 +262,11 @@ def _place(places: tuple[str, ...], position: int) -> tuple[str, int]:
 
 def compare_literals(now: Side, before: Side) -> list[Cause]:
     """Return the literal inputs that differ, and inputs that came or went."""
-    ignored = now.snapshot.options[now.spec.options].cache_ignore
+    options = now.snapshot.options[now.spec.options]
+    ignored = options.cache_ignore
+    if options.cache_key is not None:
+        # What the policy's function made of them counts instead, and is compared as an option.
+        ignored = tuple(name for name, source in now.spec.inputs.items() if isinstance(source, Literal))
     causes: list[Cause] = []
     for name in dict.fromkeys((*now.spec.inputs, *before.spec.inputs)):
         new, old = now.spec.inputs.get(name), before.spec.inputs.get(name)
