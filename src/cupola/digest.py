@@ -6,6 +6,7 @@ different kinds never share a digest, and one that turns up in a log or a table 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 
 import msgspec
@@ -66,6 +67,11 @@ def base_key(parts: Iterable[bytes]) -> str:
 def inputs_key(parts: Iterable[tuple[str, str]]) -> str:
     """Return the part of a step's cache key that its inputs decide, from `(name, digest)` in any order."""
     return _digest("in", sorted(parts))
+
+
+def checksum(text: str) -> int:
+    """Return a number of 32 bits for a digest or key, for indexes and filters; others may share it."""
+    return zlib.crc32(text.encode())
 
 
 def chain(previous: bytes, frame: bytes) -> bytes:

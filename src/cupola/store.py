@@ -137,6 +137,12 @@ class FindCachedExactly(Question[CacheEntry | None], frozen=True):
     inputs_key: str
 
 
+class ListInputs(Question[frozenset[int] | None], frozen=True):
+    """Checksums (`digest.checksum`) of all inputs keys with results for a base key; None where they are too many."""
+
+    base_key: str
+
+
 class StepsOf(Question[tuple[StepRecord, ...]], frozen=True):
     """All steps of a run that have a record, by position."""
 

@@ -16,7 +16,7 @@ from cupola.compiler.options import KnobLayer, plain_options, step_knobs
 from cupola.compiler.reach import code_parts
 from cupola.compiler.signature import OutputDeclaration
 from cupola.compiler.source import source_name
-from cupola.compiler.trace import Node
+from cupola.compiler.trace import Node, Output
 from cupola.entities.options import HOOKS, ArtifactConfig
 from cupola.files import File
 from cupola.snapshot import CodePart, FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
@@ -55,6 +55,7 @@ class _Shared(msgspec.Struct, frozen=True):
     uncacheable: str
     options: StepOptions
     options_position: int
+    key_parts: tuple[bytes, ...]
     live: LiveStep
 
 
@@ -77,6 +78,7 @@ class StepCompiler:
         self._named = {name for layer in layers for name in layer.steps}
         self._option_places: dict[bytes, int] = {}
         self._shared: dict[tuple[int, ...], _Shared] = {}
+        self._keys: dict[tuple[bytes, ...], str] = {}
 
     def compile(self, node: Node) -> tuple[StepSpec, LiveStep]:
         """Return what the snapshot says of a step call, and what this process keeps of it."""
@@ -94,7 +96,7 @@ class StepCompiler:
             outputs=outputs,
             after=node.after,
             options=shared.options_position,
-            base_key=_base_key(node, shared, outputs) if has_key else "",
+            base_key=self._base_key(node, shared) if has_key else "",
         )
         files = files_in(node.arguments)
         return spec, msgspec.structs.replace(shared.live, files=files) if files else shared.live
@@ -113,13 +115,16 @@ class StepCompiler:
         function = node.definition.function
         tree = code_parts(function)
         cached = (options.cache_read or options.cache_write) and options.cache_code
+        source = source_name(function)
+        code_digest = "" if tree.uncacheable else digest.code(part.digest for part in tree.parts)
         shared = _Shared(
-            source=source_name(function),
+            source=source,
             code=tuple(sorted(self._part(part, tree.places) for part in tree.parts)),
-            code_digest="" if tree.uncacheable else digest.code(part.digest for part in tree.parts),
+            code_digest=code_digest,
             uncacheable=tree.uncacheable if cached else "",
             options=options,
             options_position=self._option(options),
+            key_parts=_fixed_key_parts(source, code_digest, options, node),
             live=LiveStep(
                 function=function,
                 annotations={parameter.name: parameter.annotation for parameter in node.signature.parameters},
@@ -135,6 +140,14 @@ class StepCompiler:
         if options.cache_key is None and node.name not in self._named:
             self._shared[key] = shared
         return shared
+
+    def _base_key(self, node: Node, shared: _Shared) -> str:
+        # Calls of one step with the same literals have one key, and a long chain or loop is made of such calls.
+        parts = (*shared.key_parts, *_wired_key_parts(node.inputs, shared.options))
+        known = self._keys.get(parts)
+        if known is None:
+            known = self._keys[parts] = digest.base_key(parts)
+        return known
 
     def _part(self, part: CodePart, places: Mapping[str, str]) -> int:
         position = self.parts.get(part)
@@ -152,26 +165,32 @@ class StepCompiler:
         return position
 
 
-def _base_key(node: Node, shared: _Shared, outputs: tuple[OutputSpec, ...]) -> str:
-    """Return the digest of what decides a result and is known now: code, wiring, literals, options, declared outputs.
+def _fixed_key_parts(source: str, code_digest: str, options: StepOptions, node: Node) -> tuple[bytes, ...]:
+    """Return what all calls of a step put into their base keys: code, options that count, declared outputs.
 
     How outputs are named as artifacts, retries, timeouts and other options that can't change the result are left out.
     """
-    options = shared.options
-    parts = [shared.code_digest.encode() if options.cache_code else b"source:" + shared.source.encode()]
+    parts = [code_digest.encode() if options.cache_code else b"source:" + source.encode()]
     if options.cache_key is not None:
         parts += [b"key", options.cache_key]
-    for name in sorted(node.inputs):
-        if name not in options.cache_ignore:
-            source = node.inputs[name]
-            if options.cache_key is None or not isinstance(source, Literal):
-                parts += [b"input", name.encode(), *_wiring(source)]
     for name, value in sorted(options.env.items()):
         parts += [b"env", name.encode(), value.encode()]
     parts += [b"secret:" + name.encode() for name in sorted(options.secrets)]
-    parts += [b"output:" + output.name.encode() + b":" + output.materializer.encode() for output in outputs]
+    for output in node.outputs:
+        chosen = output.config.materializer if output.config else None
+        parts.append(f"output:{output.name}:{chosen or ''}".encode())
     parts += [b"ignore:" + name.encode() for name in options.cache_ignore]
-    return digest.base_key(parts)
+    return tuple(parts)
+
+
+def _wired_key_parts(inputs: Mapping[str, Source], options: StepOptions) -> tuple[bytes, ...]:
+    """Return what one call puts into its base key: its literals, and where outputs of other steps go."""
+    parts: list[bytes] = []
+    for name in sorted(inputs):
+        source = inputs[name]
+        if name not in options.cache_ignore and (options.cache_key is None or not isinstance(source, Literal)):
+            parts += [b"input", name.encode(), *_wiring(source)]
+    return tuple(parts)
 
 
 def _wiring(source: Source) -> list[bytes]:
@@ -200,12 +219,17 @@ def _output_spec(pipeline: str, node: Node, declaration: OutputDeclaration) -> O
     )
 
 
+_NO_FILES = frozenset({Output, int, float, str, bool, bytes, type(None)})
+
+
 def files_in(arguments: Mapping[str, Any]) -> dict[str, str]:
     """Return the paths of the files and folders among literal arguments, by a name for people."""
     found: dict[str, str] = {}
     pending: list[Any] = list(arguments.values())
     while pending:
         value = pending.pop()
+        if type(value) in _NO_FILES:
+            continue
         if isinstance(value, File):
             found[f"file {value.text}"] = value.text
         elif isinstance(value, Mapping):

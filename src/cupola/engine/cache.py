@@ -20,7 +20,7 @@ from cupola.artifacts.materializers.files import content_digest
 from cupola.entities.artifact import Manifest
 from cupola.errors import CupolaError
 from cupola.snapshot import FromStep, Gather, Snapshot, Source, StepOptions, StepSpec
-from cupola.store import OWNER, CacheEntry, FindCached, FindCachedExactly, Store
+from cupola.store import OWNER, CacheEntry, FindCached, FindCachedExactly, ListInputs, Store
 
 MISSING = "missing"
 """Stands for the content of a file that isn't there."""
@@ -51,14 +51,16 @@ class CacheLookup:
             spec.base_key for spec in snapshot.steps if spec.base_key and snapshot.options[spec.options].cache_read
         }
         self._found = store.ask(FindCached(tuple(sorted(readable))), who=OWNER) if readable else {}
-        self._bases = {base for base, _inputs in self._found}
+        self._listed: dict[str, frozenset[int] | None] = {base: None for base, _inputs in self._found}
+        self._missed: set[str] = set()
+        self._asked: set[str] = set()
 
     def find(self, spec: StepSpec, options: StepOptions, inputs: Inputs) -> tuple[CacheEntry | None, str]:
         """Return the newest result that may stand for a step, or None and what a person should know of it."""
         if not spec.base_key or not inputs.key or not options.cache_read:
             return None, ""
         entry = self._found.get((spec.base_key, inputs.key))
-        if entry is None and spec.base_key in self._bases:
+        if entry is None and self._may_have(spec.base_key, inputs.key):
             entry = self._store.ask(FindCachedExactly(spec.base_key, inputs.key), who=OWNER)
         if entry is None:
             return None, ""
@@ -70,6 +72,23 @@ class CacheLookup:
                 if file.kind in "fx" and not self._blobs.exists(file.blob):
                     return None, f"the result of run {entry.run} can't be used: {file.blob} is missing or damaged"
         return entry, ""
+
+    def _may_have(self, base_key: str, inputs_key: str) -> bool:
+        """Tell whether it is worth asking for exactly these keys.
+
+        From the second miss of a base key on, one query lists what inputs it has results for: a long chain or map of
+        one step would otherwise ask once for each of its calls.
+        """
+        if base_key not in self._listed:
+            return False
+        if base_key not in self._missed:
+            self._missed.add(base_key)
+            return True
+        listed = self._listed[base_key]
+        if listed is None and base_key not in self._asked:
+            self._asked.add(base_key)
+            listed = self._listed[base_key] = self._store.ask(ListInputs(base_key), who=OWNER)
+        return listed is None or digest.checksum(inputs_key) in listed
 
 
 def read_inputs(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cupola import journal
+from cupola.digest import checksum
 from cupola.stores.metadata import typed
 from cupola.stores.projection import Batch
-from cupola.stores.rows import bucket, encode
+from cupola.stores.rows import encode
 from cupola.stores.versions import Given, given_by, write_versions
 
 _USED = (
@@ -72,7 +73,7 @@ def _write_inputs(batch: Batch) -> None:
             batch.steps[step].detail.loaded.append(found[0])
     # What a cached step would have read was read by the step that it stands for.
     rows = [
-        (bucket(digest), run, position)
+        (checksum(digest), run, position)
         for position, step in batch.steps.items()
         if not step.detail.from_run and (step.detail.inputs or step.detail.loaded)
         for digest in (*step.detail.inputs.values(), *step.detail.loaded)

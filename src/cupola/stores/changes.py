@@ -6,19 +6,19 @@ Blobs stay; run folders go after the transaction.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cupola import ids, journal
+from cupola.digest import checksum
 from cupola.errors import ConfigError, Conflict, NotFound
 from cupola.kinds import find_kind
 from cupola.store import Change, Delete
 from cupola.stores import catalogue
 from cupola.stores.catalogue import Changed, Entry, Removed
 from cupola.stores.metadata import typed
-from cupola.stores.rows import bucket, decode_step_detail
+from cupola.stores.rows import decode_step_detail
 
 Key = tuple[int, int, int]
 _POSITION = "catalogue"
@@ -65,6 +65,8 @@ def is_behind(db: sqlite3.Connection, home: Path) -> bool:
 def remove_folders(home: Path, runs: Iterable[str]) -> None:
     """Remove the folders of deleted runs; what can't be removed is found by `doctor`."""
     for run in runs:
+        import shutil  # here, since it brings three libraries of compression
+
         shutil.rmtree(journal.finished_folder(home, run), ignore_errors=True)
 
 
@@ -247,7 +249,7 @@ def _forget_inputs(db: sqlite3.Connection, rows: Iterable[tuple[int, int, bytes]
     keys: list[Key] = []
     for run, step, data in list(rows):
         detail = decode_step_detail(data)
-        keys.extend((bucket(digest), run, step) for digest in (*detail.inputs.values(), *detail.loaded))
+        keys.extend((checksum(digest), run, step) for digest in (*detail.inputs.values(), *detail.loaded))
     db.executemany("DELETE FROM input WHERE bucket = ? AND run = ? AND step = ?", keys)
 
 

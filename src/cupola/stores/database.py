@@ -30,6 +30,7 @@ class Database:
         """Open the home's database, or one at `path` that a rebuild makes: nobody else knows it, it needs no lock."""
         self.home = home
         self.path = path or home / DATABASE
+        self._file = str(self.path)  # a Path is turned into text at each call, which takes longer than the call
         self._process = os.getpid()
         self._lock = WriteLock(home) if path is None else None
         self._db, self._inode = self._open()
@@ -39,7 +40,7 @@ class Database:
         """Return the connection, to the file that is the database now: a rebuild may have put another in its place."""
         self._check_process()
         try:
-            inode = os.stat(self.path).st_ino
+            inode = os.stat(self._file).st_ino
         except FileNotFoundError:
             inode = self._inode
         if inode != self._inode:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from cupola.digest import checksum
 from cupola.entities.artifact import OutputRecord
 from cupola.entities.run import AttemptRecord, Failure, StepStatus
 from cupola.errors import CupolaError
@@ -35,7 +36,6 @@ from cupola.stores.rows import (
     RunDetail,
     StepDetail,
     StepNames,
-    bucket,
     decode_counts,
     decode_run_detail,
     decode_step_detail,
@@ -212,7 +212,7 @@ def _apply_finished(batch: Batch, event: StepFinished) -> None:
     step.inputs_key = event.inputs_key
     step.expires_at = event.expires_at
     if event.inputs_key and step.base_key and not event.uncacheable:
-        step.cache_bucket, step.inputs_bucket = bucket(step.base_key), bucket(event.inputs_key)
+        step.cache_bucket, step.inputs_bucket = checksum(step.base_key), checksum(event.inputs_key)
     step.detail.uncacheable = event.uncacheable
     _record(batch, step, event, event.outputs)
     for run, number, position in event.used:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cupola import ids
+from cupola.digest import checksum
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import StepRecord
 from cupola.store import (
@@ -19,6 +20,7 @@ from cupola.store import (
     ConsumersOf,
     FindCached,
     FindCachedExactly,
+    ListInputs,
     OutputsOf,
     Question,
     SnapshotOf,
@@ -27,10 +29,11 @@ from cupola.store import (
 )
 from cupola.stores import records
 from cupola.stores.ledger import Ledger
-from cupola.stores.rows import bucket
 
 T = TypeVar("T")
 CHUNK = 500
+LISTED = 50_000
+"""How many inputs keys of one base key are listed; a list as long takes some milliseconds."""
 
 
 def read_queries(path: Path) -> dict[str, str]:
@@ -44,7 +47,7 @@ QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 
 def needs_live_runs(question: Question[Any]) -> bool:
     """Tell whether an answer must know what live runs did in the last moments; a cache look-up need not."""
-    return not isinstance(question, FindCached | FindCachedExactly | SnapshotOf)
+    return not isinstance(question, FindCached | FindCachedExactly | ListInputs | SnapshotOf)
 
 
 def answer(ledger: Ledger, question: Question[T]) -> T:
@@ -57,7 +60,7 @@ def _find_cached(ledger: Ledger, question: FindCached) -> dict[tuple[str, str], 
     now = ids.now()
     entries: dict[tuple[str, str], CacheEntry] = {}
     for start in range(0, len(question.base_keys), CHUNK):
-        keys = {key: bucket(key) for key in question.base_keys[start : start + CHUNK]}
+        keys = {key: checksum(key) for key in question.base_keys[start : start + CHUNK]}
         rows = db.execute(_FIND_CACHED, {"keys": msgspec.json.encode(keys).decode(), "now": now})
         for entry in _entries(rows):
             entries[entry.base_key, entry.inputs_key] = entry
@@ -67,12 +70,17 @@ def _find_cached(ledger: Ledger, question: FindCached) -> dict[tuple[str, str], 
 def _find_cached_exactly(ledger: Ledger, question: FindCachedExactly) -> CacheEntry | None:
     given = {
         "base_key": question.base_key,
-        "bucket": bucket(question.base_key),
+        "bucket": checksum(question.base_key),
         "inputs_key": question.inputs_key,
-        "inputs_bucket": bucket(question.inputs_key),
+        "inputs_bucket": checksum(question.inputs_key),
         "now": ids.now(),
     }
     return next(_entries(ledger.database.reading().execute(_FIND_CACHED_EXACTLY, given)), None)
+
+
+def _list_inputs(ledger: Ledger, question: ListInputs) -> frozenset[int] | None:
+    rows = ledger.database.reading().execute(_LIST_INPUTS, (checksum(question.base_key), LISTED + 1)).fetchall()
+    return frozenset(number for (number,) in rows) if len(rows) <= LISTED else None
 
 
 def _entries(rows: Iterable[records.Row]) -> Iterator[CacheEntry]:
@@ -91,6 +99,7 @@ _STEP_PART = itemgetter(slice(6))
 _PLACE = itemgetter(2)
 _FIND_CACHED = QUERIES["find_cached"].replace("{columns}", records.VERSION_COLUMNS)
 _FIND_CACHED_EXACTLY = QUERIES["find_cached_exactly"].replace("{columns}", records.VERSION_COLUMNS)
+_LIST_INPUTS = "SELECT inputs_bucket FROM step INDEXED BY step_cache_exactly WHERE cache_bucket = ? LIMIT ?"
 _STEPS = (
     f"SELECT {records.STEP_COLUMNS} FROM run CROSS JOIN pipeline ON pipeline.key = run.pipeline"
     " CROSS JOIN step ON step.run = run.number WHERE run.id = ? ORDER BY step.position"
@@ -135,7 +144,7 @@ def _step_before(ledger: Ledger, question: StepBefore) -> StepRecord | None:
 def _consumers_of(ledger: Ledger, question: ConsumersOf) -> tuple[StepRecord, ...]:
     db = ledger.database.reading()
     sql = QUERIES["consumers_of"].replace("{columns}", records.STEP_COLUMNS)
-    rows = db.execute(sql, {"bucket": bucket(question.digest)}).fetchall()
+    rows = db.execute(sql, {"bucket": checksum(question.digest)}).fetchall()
     # Others may share the bucket, and a version that a step loaded by itself is no input of it.
     return tuple(records.read_steps(db, rows))
 
@@ -147,6 +156,7 @@ def _snapshot_of(ledger: Ledger, question: SnapshotOf) -> bytes:
 _ANSWERS: dict[type[Question[Any]], Callable[[Ledger, Any], Any]] = {
     FindCached: _find_cached,
     FindCachedExactly: _find_cached_exactly,
+    ListInputs: _list_inputs,
     StepsOf: _steps_of,
     OutputsOf: _outputs_of,
     SnapshotOf: _snapshot_of,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import cached_property
 
 import msgspec
@@ -81,16 +80,18 @@ class StepNames(msgspec.Struct, frozen=True, dict=True):
         return {name: position for position, name in enumerate(self.names)}
 
 
-def bucket(text: str) -> int:
-    """Return the number under which an index finds a digest or key; others may share it, so compare the text too."""
-    return zlib.crc32(text.encode())
-
-
 encode = msgspec.msgpack.Encoder().encode
-decode_run_detail = msgspec.msgpack.Decoder(RunDetail).decode
-decode_step_detail = msgspec.msgpack.Decoder(StepDetail).decode
 decode_counts = msgspec.msgpack.Decoder(dict[str, int]).decode
-_decode_outline = msgspec.msgpack.Decoder(_Outline).decode
+
+
+def decode_run_detail(data: bytes) -> RunDetail:
+    """Read what `encode` made of the details of a run."""
+    return msgspec.msgpack.decode(data, type=RunDetail)
+
+
+def decode_step_detail(data: bytes) -> StepDetail:
+    """Read what `encode` made of the details of a step."""
+    return msgspec.msgpack.decode(data, type=StepDetail)
 
 
 def outline(snapshot: str, data: bytes) -> StepNames:
@@ -102,7 +103,7 @@ def outline(snapshot: str, data: bytes) -> StepNames:
     if digest.snapshot(data) != snapshot:
         raise Damaged(f"the bytes of snapshot {snapshot} are not what they were", fix="run `cupola doctor store`")
     try:
-        steps = _decode_outline(data).steps
+        steps = msgspec.msgpack.decode(data, type=_Outline).steps
     except msgspec.DecodeError as error:
         raise Damaged(
             f"snapshot {snapshot} can't be read: {error}", fix="a newer Cupola may have written it"
