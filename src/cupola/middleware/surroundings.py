@@ -98,7 +98,14 @@ def keep_surroundings() -> Callable[[], None]:
         folder = os.getcwd()
     except FileNotFoundError:
         folder = ""
-    now = _Surroundings(folder, dict(_environment()), tuple(map(getsignal, _SIGNALS)), sys.path[:])
+    environment = dict(_environment())
+    with _giving:
+        # A step of another thread may have these now; they aren't what the process is like.
+        for name, (value, _count) in _given.items():
+            environment.pop(os.fsencode(name), None)
+            if value is not None:
+                environment[os.fsencode(name)] = os.fsencode(value)
+    now = _Surroundings(folder, environment, tuple(map(getsignal, _SIGNALS)), sys.path[:])
     return lambda: _put_back(now)
 
 
@@ -124,8 +131,9 @@ def _put_back(before: _Surroundings) -> None:
 
 def _restore_environment(wanted: dict[Any, Any]) -> None:
     names = {os.fsdecode(name): os.fsdecode(value) for name, value in wanted.items()}
-    for name in set(os.environ) - set(names):
-        del os.environ[name]
-    for name, value in names.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+    with _giving:
+        for name in set(os.environ) - set(names) - set(_given):
+            del os.environ[name]
+        for name, value in names.items():
+            if os.environ.get(name) != value and name not in _given:
+                os.environ[name] = value
