@@ -9,12 +9,17 @@ from __future__ import annotations
 import functools
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# A test run in the background of a script ignores Ctrl-C, and so would all programs that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FEATURE_ROW = re.compile(r"^\|\s*([A-Z]+-\d+)\s*\|", re.MULTILINE)
@@ -57,6 +62,21 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
         )
 
     return run
+
+
+@pytest.fixture
+def rewrite() -> Callable[[Path, str], None]:
+    """Return a function that changes a source file so that Python notices, however soon it is.
+
+    Bytecode is taken for fresh while the size and the whole second of the file's time are those it was made from.
+    """
+
+    def write(path: Path, text: str) -> None:
+        later = os.stat(path).st_mtime + 2
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, (later, later))
+
+    return write
 
 
 @pytest.fixture

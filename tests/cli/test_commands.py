@@ -153,11 +153,11 @@ def test_json_of_a_run_is_alone_on_standard_output(project, run_cupola):
 
 
 @pytest.mark.feature("CORE-09")
-def test_plan_says_what_would_run_and_why_and_runs_nothing(project, run_cupola, recorded):
+def test_plan_says_what_would_run_and_why_and_runs_nothing(project, run_cupola, recorded, rewrite):
     done = run_cupola("plan", "go.py")
     assert done.returncode == 0
     assert "2 cached" in done.stderr
-    (project / "go.py").write_text(PROGRAM.replace("FACTOR = 2", "FACTOR = 3"))
+    rewrite(project / "go.py", PROGRAM.replace("FACTOR = 2", "FACTOR = 3"))
     done = run_cupola("plan", "go.py")
     assert "constant" in done.stdout
     assert "go.py:5" in done.stdout
@@ -172,8 +172,8 @@ def test_plan_says_what_would_run_and_why_and_runs_nothing(project, run_cupola, 
 
 
 @pytest.mark.feature("CORE-07", "CORE-09")
-def test_why_names_the_run_or_what_had_changed(project, run_cupola, recorded):
-    (project / "go.py").write_text(PROGRAM.replace("FACTOR = 2", "FACTOR = 3"))
+def test_why_names_the_run_or_what_had_changed(project, run_cupola, recorded, rewrite):
+    rewrite(project / "go.py", PROGRAM.replace("FACTOR = 2", "FACTOR = 3"))
     assert run_cupola("run", "go.py").returncode == 0
     hit = run_cupola("show", "last", "--why", "load")
     assert hit.stdout.startswith("load: hit\n")

@@ -231,12 +231,12 @@ def copy_of(warm: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.feature("CORE-07")
 @pytest.mark.parametrize("edit", EDITS, ids=[edit.name for edit in EDITS])
-def test_an_edit_reruns_what_depends_on_it_and_is_named(warm: Path, tmp_path: Path, edit: Edit) -> None:
+def test_an_edit_reruns_what_depends_on_it_and_is_named(warm: Path, tmp_path: Path, edit: Edit, rewrite) -> None:
     folder, home = copy_of(warm, tmp_path)
     path = folder / edit.file
     text = path.read_text()
     assert edit.old in text
-    path.write_text(text.replace(edit.old, edit.new))
+    rewrite(path, text.replace(edit.old, edit.new))
     status = run(folder, home)["work"]
     report = why(home)
     if edit.cause is None:
@@ -276,20 +276,20 @@ def test_a_declared_variable_counts(warm: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.feature("CORE-07")
-def test_a_constant_is_explained_with_both_values_and_its_place(warm: Path, tmp_path: Path) -> None:
+def test_a_constant_is_explained_with_both_values_and_its_place(warm: Path, tmp_path: Path, rewrite) -> None:
     folder, home = copy_of(warm, tmp_path)
     path = folder / "models.py"
-    path.write_text(path.read_text().replace("THRESHOLD = 0.5", "THRESHOLD = 0.7"))
+    rewrite(path, path.read_text().replace("THRESHOLD = 0.5", "THRESHOLD = 0.7"))
     run(folder, home)
     (cause,) = why(home)["causes"]
     assert (cause["old"], cause["new"], cause["file"], cause["step"]) == ("0.5", "0.7", "models.py", "work")
 
 
 @pytest.mark.feature("CORE-07")
-def test_the_first_cause_upstream_is_named(warm: Path, tmp_path: Path) -> None:
+def test_the_first_cause_upstream_is_named(warm: Path, tmp_path: Path, rewrite) -> None:
     folder, home = copy_of(warm, tmp_path)
     path = folder / "run.py"
-    path.write_text(path.read_text().replace("return 5", "return 6"))
+    rewrite(path, path.read_text().replace("return 5", "return 6"))
     run(folder, home)
     causes = why(home)["causes"]
     assert [(cause["kind"], cause["name"], cause["step"]) for cause in causes] == [
@@ -299,13 +299,13 @@ def test_the_first_cause_upstream_is_named(warm: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.feature("CORE-07")
-def test_an_edit_taken_back_is_a_hit_again(warm: Path, tmp_path: Path) -> None:
+def test_an_edit_taken_back_is_a_hit_again(warm: Path, tmp_path: Path, rewrite) -> None:
     folder, home = copy_of(warm, tmp_path)
     path = folder / "helpers/deep.py"
     text = path.read_text()
-    path.write_text(text.replace("SCALE = 2", "SCALE = 3"))
+    rewrite(path, text.replace("SCALE = 2", "SCALE = 3"))
     assert run(folder, home)["work"] == "completed"
-    path.write_text(text)
+    rewrite(path, text)
     assert run(folder, home)["work"] == "cached"
 
 
