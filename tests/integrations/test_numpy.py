@@ -85,6 +85,8 @@ class Sub(np.ndarray):
         (np.ma.array([1, 2], mask=[0, 1]), "MaskedArray"),
         (np.zeros(2).view(Sub), "Sub"),
         (np.zeros(1, "g"), "float128"),
+        (np.zeros(1, {"names": ["a", "b"], "formats": ["<i4", "<i2"], "offsets": [0, 0]}), "offsets"),
+        (np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), "recarray"),
         (np.random.default_rng(), "Generator"),
     ],
 )
@@ -116,3 +118,30 @@ def test_a_preview_reads_the_edges_of_a_large_array_only(blobs):
     assert "int64 array of shape (1000000,)" in text
     assert "999999" in text
     assert len(text) < 300
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(10)[::-2],
+        np.arange(12).reshape(3, 4)[::-1, ::-1],
+        np.lib.stride_tricks.as_strided(np.zeros(1), (0, 5), (1000, 8)),
+        np.lib.stride_tricks.as_strided(np.zeros(1), (5, 4), (0, 0)),
+        np.broadcast_to(np.arange(3.0), (4, 3)),
+        np.arange(120.0).reshape(4, 5, 6).transpose(1, 0, 2),
+        np.zeros((3, 0, 2), "U3", order="F"),
+        np.zeros(3, "V0"),
+        np.zeros(3, np.dtype([])),
+        np.zeros((1,) * 30),
+    ],
+)
+def test_arrays_laid_out_strangely_come_back_equal_and_with_the_same_digest(blobs, array):
+    array = array.view()
+    array.flags.writeable = False
+    manifest = store_value(array, None, blobs, path="x")
+    loaded = load_value(manifest, blobs)
+    assert loaded.shape == array.shape
+    assert loaded.dtype == array.dtype
+    assert np.array_equal(loaded, array)
+    assert store_value(loaded, None, blobs, path="x").digest == manifest.digest
+    loaded[...] = np.zeros((), loaded.dtype)

@@ -124,3 +124,47 @@ def test_a_preview_shows_the_first_rows_as_text(blobs):
     assert text.startswith("1,000 rows × 1 columns")
     assert "<b>" in text
     assert len(text.splitlines()) < 15
+
+
+def test_a_level_of_an_index_that_is_categorical_stays_so(blobs):
+    rows = pd.DataFrame(
+        {
+            "c": pd.Categorical(["b", None, "a", "b"], categories=["z", "b", "a"], ordered=True),
+            "x": [1, 2, 3, 4],
+            "v": [1.0, 2, 3, 4],
+        }
+    ).set_index(["c", "x"])
+    unused = rows.iloc[[2]].copy()
+    unused.index = unused.index.remove_unused_levels()
+    nothing = rows.iloc[:0].set_index(pd.MultiIndex.from_arrays([pd.Categorical([]), []]))
+    grouped = rows.groupby(level=["c", "x"], observed=False).sum()
+    for frame in (rows, rows.iloc[1:3], unused, nothing, rows.T, grouped):
+        loaded = load_value(store_value(frame, None, blobs, path="x"), blobs)
+        pd.testing.assert_frame_equal(loaded, frame)
+        assert digest_of(loaded, blobs) == digest_of(frame, blobs)
+
+
+def test_a_step_of_dates_that_its_name_doesnt_tell_is_refused(blobs):
+    days = pd.bdate_range("2026-10-24", periods=3, freq="C", holidays=["2026-10-26"])
+    with pytest.raises(MaterializerError, match="CustomBusinessDay") as caught:
+        store_value(pd.DataFrame({"v": range(3)}, index=days), None, blobs, path="x")
+    assert "freq = None" in caught.value.fix
+    named = pd.Series(range(3), index=pd.bdate_range("2026-10-24", periods=3))
+    assert load_value(store_value(named, None, blobs, path="x"), blobs).index.freq == named.index.freq
+
+
+def test_rows_without_a_column_are_refused_in_arrow_and_kept_in_pandas(blobs):
+    with pytest.raises(MaterializerError, match="2 rows without a column"):
+        store_value(pa.table({"a": [1, 2]}).select([]), None, blobs, path="x")
+    assert len(load_value(store_value(pd.DataFrame(index=[1, 2]), None, blobs, path="x"), blobs)) == 2
+
+
+def test_dates_around_the_change_of_clocks_are_kept_with_zone_and_step(blobs):
+    for zone in ("Europe/Zurich", "America/St_Johns"):
+        for unit in ("s", "ns"):
+            index = pd.date_range("2026-10-24 22:00", periods=30, freq="h", tz=zone, name="at").as_unit(unit)
+            frame = pd.DataFrame({"at": index, "v": range(30)}, index=index)
+            loaded = load_value(store_value(frame, None, blobs, path="x"), blobs)
+            pd.testing.assert_frame_equal(loaded, frame)
+            assert loaded.index.freq == index.freq
+            assert [moment.fold for moment in loaded.index] == [moment.fold for moment in index]

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.tree import DecisionTreeClassifier
 
 from cupola import values
@@ -103,3 +104,17 @@ def test_another_version_of_the_library_is_told(blobs):
     old = msgspec.structs.replace(manifest, spec=values.encode(["0.9.1", start, length]))
     with pytest.warns(UserWarning, match=r"scikit-learn 0\.9\.1"):
         load_value(old, blobs)
+
+
+@pytest.mark.parametrize("kind", [LabelPropagation, LabelSpreading])
+def test_label_propagation_predicts_alike_for_equal_data(blobs, kind):
+    # Given the very array that it was fitted to, scikit-learn takes distances of a point to itself as exactly zero
+    # (`X is Y` in `euclidean_distances`). No array that a loaded one is given is that array.
+    data = np.random.default_rng(0).random((200, 3))
+    target = (data[:, 0] > 0.5).astype(int)
+    target[::3] = -1
+    fitted = kind().fit(data, target)
+    loaded = load_value(store_value(fitted, None, blobs, path="x"), blobs)
+    assert np.array_equal(loaded.predict_proba(data.copy()), fitted.predict_proba(data.copy()))
+    assert np.array_equal(loaded.predict(data), fitted.predict(data))
+    assert np.abs(loaded.predict_proba(data) - fitted.predict_proba(data)).max() < 1e-12

@@ -33,6 +33,11 @@ class ArrowForm(PieceForm):
                 f"{path} is a {name_of_type(value)}, which is no table",
                 fix="return a `pyarrow.Table`, such as `pyarrow.table({'name': array})`",
             )
+        if value.num_rows and not value.num_columns:
+            raise MaterializerError(
+                f"{path} is a table of {value.num_rows:,} rows without a column, of which nothing would be kept",
+                fix="keep a column, or return the number of rows",
+            )
         columns = [
             canonical(one_chunk(column), f"{path}, column {field.name!r},")
             for field, column in zip(value.schema, value.columns, strict=True)

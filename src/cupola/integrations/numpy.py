@@ -70,7 +70,10 @@ def _is_kept(dtype: DType) -> bool:
     if dtype.subdtype is not None:
         return _is_kept(dtype.subdtype[0])
     if dtype.names is not None:
-        same = npy.descr_to_dtype(npy.dtype_to_descr(dtype)) == dtype
+        try:
+            same = npy.descr_to_dtype(npy.dtype_to_descr(dtype)) == dtype
+        except ValueError:  # fields that overlap or are out of order
+            return False
         return same and all(_is_kept(dtype[name]) for name in dtype.names)
     # Extension types such as bfloat16 hide behind kinds of numpy; long doubles have bytes without meaning.
     return dtype.kind in "biufcmMUSV" and dtype.char not in "gG" and dtype.type.__module__ == "numpy"

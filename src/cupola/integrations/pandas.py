@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas
 import pyarrow
 
@@ -23,6 +24,7 @@ from cupola.integrations.pandas_columns import (
     freq_of,
     make_column,
     make_index,
+    take_codes,
     take_column,
 )
 
@@ -187,13 +189,23 @@ def _take_index(index: Any, taken: _Taken) -> Spec:
         levels = [_take_level(index, place, taken) for place in range(index.nlevels)]
         return {"kind": "multi", "levels": levels, "names": list(index.names)}
     column = taken.add_column(index.name, index.array, f"the index {index.name!r}")
-    return {"kind": "plain", "column": column, "name": index.name, "freq": freq_of(index)}
+    return {"kind": "plain", "column": column, "name": index.name, "freq": freq_of(index, f"the index of {taken.path}")}
 
 
 def _take_level(index: Any, place: int, taken: _Taken) -> Spec:
-    level = index.levels[place]
-    held = pd.Categorical.from_codes(index.codes[place], dtype=pd.CategoricalDtype(level), validate=False)
-    return taken.add_column(index.names[place], held, f"level {place} of the index")
+    path = f"{taken.path}, level {place} of the index,"
+    labels, codes, inner = index.levels[place], np.asarray(index.codes[place]), None
+    if isinstance(labels, pd.CategoricalIndex):
+        # A dictionary in a dictionary can't be read back, so the rows count the categories themselves.
+        if labels.hasnans:
+            raise MaterializerError(f"{path} has a label that is missing, which can't be kept exactly")
+        inner = {"codes": labels.codes.tolist(), "ordered": bool(labels.ordered)}
+        codes = np.append(labels.codes, -1)[codes].astype(labels.codes.dtype)
+        labels = labels.categories
+    arrow, spec = take_codes(codes, labels, path)
+    name = index.names[place]
+    taken.add(name if isinstance(name, str) else str(len(taken.arrays)), arrow)
+    return {**spec, "level": inner}
 
 
 def _make_index(spec: Spec, given: _Given) -> Any:
@@ -205,9 +217,22 @@ def _make_index(spec: Spec, given: _Given) -> Any:
     codes: list[Any] = []
     for kept in spec["levels"]:
         arrow = given.column()
-        levels.append(make_index(arrow.dictionary, kept["categories"], None, kept["freq"], given.mapped))
-        codes.append(codes_of(arrow, given.mapped))
+        labels = make_index(arrow.dictionary, kept["categories"], None, kept["freq"], given.mapped)
+        counted = codes_of(arrow, given.mapped)
+        if kept.get("level"):
+            labels, counted = _make_categorical_level(labels, counted, kept["level"])
+        levels.append(labels)
+        codes.append(counted)
     return pd.MultiIndex(levels=levels, codes=codes, names=spec["names"], verify_integrity=False)
+
+
+def _make_categorical_level(categories: Any, codes: Any, kept: Spec) -> tuple[Any, Any]:
+    """Return a level that is categorical, and codes that count its labels instead of the categories."""
+    held = np.array(kept["codes"], np.int64)
+    place = np.full(len(categories) + 1, -1)
+    place[held] = np.arange(len(held))
+    dtype = pd.CategoricalDtype(categories, ordered=kept["ordered"])
+    return pd.CategoricalIndex(pd.Categorical.from_codes(held, dtype=dtype)), place[codes]
 
 
 def _take_labels(labels: Any, path: str) -> Spec:

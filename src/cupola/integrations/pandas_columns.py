@@ -157,11 +157,17 @@ def _make_text(arrow: Any, spec: Spec, mapped: Mapped) -> Any:
 
 
 def _take_category(array: Any, path: str) -> Column:
-    categories, inner = take_column(array.categories.array, f"the categories of {path}")
-    codes = np.asarray(array.codes)
+    ordered = bool(array.ordered)
+    arrow, spec = take_codes(np.asarray(array.codes), array.categories, f"the categories of {path}", ordered=ordered)
+    return arrow, {"ordered": ordered, **spec}
+
+
+def take_codes(codes: Any, labels: Any, path: str, *, ordered: bool = False) -> Column:
+    """Return codes, -1 where there is none, and the index that they count as a dictionary array."""
+    dictionary, inner = take_column(labels.array, path)
     indices = _with_nulls(pa.from_numpy_dtype(codes.dtype), codes, codes == -1)
-    arrow = pa.DictionaryArray.from_arrays(indices, categories, ordered=bool(array.ordered), safe=False)
-    return arrow, {"ordered": bool(array.ordered), "categories": inner, "freq": freq_of(array.categories)}
+    arrow = pa.DictionaryArray.from_arrays(indices, dictionary, ordered=ordered, safe=False)
+    return arrow, {"categories": inner, "freq": freq_of(labels, path)}
 
 
 def _make_category(arrow: Any, spec: Spec, mapped: Mapped) -> Any:
@@ -244,10 +250,22 @@ _KINDS: tuple[tuple[str, Any, _Take, _Make], ...] = (
 )
 
 
-def freq_of(index: Any) -> str | None:
-    """Return the step of a regular index of dates, which is part of it."""
+def freq_of(index: Any, path: str) -> str | None:
+    """Return the step of a regular index of dates, which is part of it.
+
+    Raises:
+        MaterializerError: The step has more to it than its name, such as holidays.
+    """
     freq = getattr(index, "freq", None)
-    return freq.freqstr if freq is not None and not isinstance(index, pd.PeriodIndex) else None
+    if freq is None or isinstance(index, pd.PeriodIndex):
+        return None
+    name: str = freq.freqstr
+    if pd.tseries.frequencies.to_offset(name) != freq:
+        raise MaterializerError(
+            f"{path} has the step {freq!r}, which can't be kept exactly",
+            fix="take the step away with `index.freq = None`, which leaves the dates as they are",
+        )
+    return name
 
 
 def make_index(arrow: Any, spec: Spec, name: Any, freq: str | None, mapped: Mapped) -> Any:
