@@ -10,7 +10,6 @@ from cupola.cli.arguments import Parser, choose
 from cupola.cli.delete import delete_record
 from cupola.cli.lists import ARTIFACTS, VERSIONS, add_list_options, print_list
 from cupola.cli.output import note, print_json, print_page
-from cupola.client.stored import default_file_name
 
 REF = "NAME:VERSION, or NAME for the newest"
 
@@ -71,9 +70,9 @@ def download_artifact(given: Sequence[str]) -> int:
     parser.option("--json", action="store_true", help="print a JSON object")
     chosen = parser.read(given)
     version = Client().artifacts.get(chosen.ref)
-    target = Path(chosen.path) if chosen.path else Path(default_file_name(version.record))
+    target = Path(chosen.path) if chosen.path else Path(version.file_name)
     if chosen.path and (chosen.path.endswith(os.sep) or target.is_dir()):
-        target = target / default_file_name(version.record)
+        target = target / version.file_name
     written = version.download(target)
     if chosen.json:
         print_json({"path": os.path.abspath(written), "ref": version.ref, "size_bytes": version.size})

@@ -11,7 +11,7 @@ from cupola.client.connect import Connection
 from cupola.client.lineage import Lineage, trace_lineage
 from cupola.client.moments import local_time
 from cupola.client.shown import Shown, decoded
-from cupola.client.stored import download_version, load_version, preview_version
+from cupola.client.stored import default_file_name, download_version, load_version, preview_version
 from cupola.entities.artifact import VersionRecord
 from cupola.text import printable, size
 
@@ -105,12 +105,22 @@ class StoredVersion(Shown):
         return preview_version(self._connection, self.record)
 
     def download(self, path: str | Path) -> Path:
-        """Copy what is stored to a file or folder and return its path.
+        """Write the value to a file or folder and return its path.
+
+        Plain values become JSON where it says all of them and msgpack elsewhere, arrays `.npy`, tables Arrow files;
+        the endings `.json`, `.msgpack`, `.arrow` and `.parquet` ask for one of them. A value with arrays or the like
+        inside becomes a folder with a file for each.
 
         Raises:
             Conflict: Something is there already.
+            MaterializerError: It can't be written in the form that the ending asks for.
         """
         return download_version(self._connection, self.record, Path(path))
+
+    @property
+    def file_name(self) -> str:
+        """A plain name for a download, with the ending of its form."""
+        return default_file_name(self._connection, self.record)
 
     def lineage(self) -> Lineage:
         """Return the steps and versions that this one was made from."""

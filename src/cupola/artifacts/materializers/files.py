@@ -30,7 +30,6 @@ class _Named(msgspec.Struct, frozen=True, array_like=True):
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(_Named).decode
 
 
 class FileForm(StorageForm):
@@ -56,7 +55,7 @@ class FileForm(StorageForm):
 
     def load(self, manifest: Manifest, blobs: Blobs, as_type: Any) -> File:
         entry = only_file(manifest)
-        name = _name_of(manifest)
+        name = stored_name(manifest)
         blobs.open(entry.blob)
 
         def fetch() -> str:
@@ -70,12 +69,12 @@ class FileForm(StorageForm):
         return File.stored(name, fetch)
 
     def metadata(self, value: File, manifest: Manifest) -> dict[str, Any]:
-        return {"name": _name_of(manifest), "size_bytes": manifest.size_bytes}
+        return {"name": stored_name(manifest), "size_bytes": manifest.size_bytes}
 
     def preview(self, manifest: Manifest, blobs: Blobs) -> str:
         with blobs.open(only_file(manifest).blob).open("rb") as file:
             start = file.read(_PREVIEW_BYTES)
-        head = f"{_name_of(manifest)}: {describe(manifest)}"
+        head = f"{stored_name(manifest)}: {describe(manifest)}"
         return f"{head}\n{start.decode('utf-8', 'replace')}" if _looks_like_text(start) else head
 
 
@@ -98,7 +97,7 @@ class FolderForm(StorageForm):
         return Manifest(self.id, self.format, "Folder", identity, size, files=files, spec=spec)
 
     def load(self, manifest: Manifest, blobs: Blobs, as_type: Any) -> Folder:
-        name = _name_of(manifest)
+        name = stored_name(manifest)
         for file in manifest.files:
             if file.kind in "fx":
                 blobs.open(file.blob)
@@ -112,7 +111,7 @@ class FolderForm(StorageForm):
 
     def metadata(self, value: Folder, manifest: Manifest) -> dict[str, Any]:
         count = sum(file.kind in "fx" for file in manifest.files)
-        return {"name": _name_of(manifest), "files": count, "size_bytes": manifest.size_bytes}
+        return {"name": stored_name(manifest), "files": count, "size_bytes": manifest.size_bytes}
 
     def preview(self, manifest: Manifest, blobs: Blobs) -> str:
         return describe_files(manifest)
@@ -164,9 +163,14 @@ def _unreadable(path: str, place: Path, error: OSError) -> MaterializerError:
     return MaterializerError(f"{path} can't be read: {error.strerror or error}", where=error.filename or str(place))
 
 
-def _name_of(manifest: Manifest) -> str:
+def stored_name(manifest: Manifest) -> str:
+    """Return the name that a stored file or folder had, as one part of a path.
+
+    Raises:
+        Damaged: The record has another form.
+    """
     try:
-        return _safe_name(_unpack(manifest.spec).name)
+        return _safe_name(msgspec.msgpack.decode(manifest.spec, type=_Named).name)
     except msgspec.DecodeError as error:
         raise Damaged(f"the record of a {manifest.type} can't be read: {error}") from error
 
