@@ -5,7 +5,9 @@ and lineage travel together in its one `StepFinished`, so nobody ever sees half 
 a database, resume, and whoever follows a run.
 """
 
-from __future__ import annotations
+# No `annotations` from `__future__`: msgspec would compile each one when a decoder is made, 3 ms of each start.
+
+import functools
 
 import msgspec
 
@@ -228,7 +230,12 @@ Event = (
 )
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_decoder = msgspec.msgpack.Decoder(Event)
+
+
+@functools.cache
+def _decoder() -> msgspec.msgpack.Decoder[Event]:
+    # When first needed, as those of other structs: reading the types of all events takes longer than a small run.
+    return msgspec.msgpack.Decoder(Event)
 
 
 def encode_event(event: Event) -> bytes:
@@ -242,7 +249,7 @@ def decode_event(data: bytes) -> Event:
     Raises:
         msgspec.DecodeError: They are no event of a known format.
     """
-    return _decoder.decode(data)
+    return _decoder().decode(data)
 
 
 class StepState(msgspec.Struct):

@@ -1,7 +1,5 @@
 """What is recorded of a value: its manifest, and the output that carries it."""
 
-from __future__ import annotations
-
 import msgspec
 
 INLINE_BYTES = 4096

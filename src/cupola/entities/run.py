@@ -1,7 +1,5 @@
 """What a run and its steps can be, and how they move from one state to the next."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 import msgspec

@@ -55,7 +55,6 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_decoder = msgspec.msgpack.Decoder(Entry)
 
 
 def append(home: Path, entry: Entry) -> None:
@@ -93,7 +92,7 @@ def read(home: Path, start: int = 0) -> Iterator[tuple[Entry, int]]:
     data = _read(path)
     for content, end in journal.frames(data, max(start, len(MAGIC))):
         try:
-            yield _decoder.decode(content), end
+            yield msgspec.msgpack.decode(content, type=Entry), end
         except msgspec.DecodeError as error:
             raise Damaged(
                 f"an entry of the catalogue can't be read: {error}", where=str(path), fix="did a newer Cupola write it?"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from cupola.entities.artifact import Manifest
 from cupola.stores.database import Database
-from cupola.stores.records import decode_manifest
 
 _ORPHANS = {
     "runs of no pipeline": "SELECT count(*) FROM run WHERE pipeline NOT IN (SELECT key FROM pipeline)",
@@ -62,6 +62,6 @@ def list_blobs(database: Database) -> Iterator[tuple[str, list[str]]]:
     """Yield name and blobs of each version, those that are inline with none."""
     sql = "SELECT artifact.name, version.number, version.manifest FROM version JOIN artifact ON key = artifact"
     for name, number, manifest in database.reading().execute(sql):
-        files = decode_manifest(manifest).files
+        files = msgspec.msgpack.decode(manifest, type=Manifest).files
         # A link's target stands where the others have a blob; an empty folder has none.
         yield f"{name}:{number}", [file.blob for file in files if file.kind in "fx"]

@@ -27,7 +27,6 @@ VERSION_COLUMNS = (
 ARTIFACT_COLUMNS = "artifact.key, artifact.name, artifact.project, artifact.created_at"
 PIPELINE_COLUMNS = "pipeline.key, pipeline.name, pipeline.project, pipeline.source, pipeline.created_at, pipeline.runs"
 
-decode_manifest = msgspec.msgpack.Decoder(Manifest).decode
 decode_places = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 Row = tuple[Any, ...]
 Key = tuple[int, int, int]
@@ -95,8 +94,9 @@ def read_version(row: Row, tags: tuple[str, ...], metadata: dict[str, bytes]) ->
     """Return the record of one row of `VERSION_COLUMNS`."""
     return VersionRecord(
         id=f"{row[3]}.{row[1]}.{row[2]}", artifact=row[4], version=row[6] or str(row[5]), project=row[7], run=row[3],
-        step=row[1], position=row[2], output=row[8], manifest=decode_manifest(row[9]), metadata=metadata, tags=tags,
+        step=row[1], position=row[2], output=row[8], metadata=metadata, tags=tags,
         created_at=row[10], saved=bool(row[11]), kind=row[12], number=row[5],
+        manifest=msgspec.msgpack.decode(row[9], type=Manifest),
     )  # fmt: skip
 
 
