@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,8 @@ class FolderForm(StorageForm):
             self.materializer.save(value, folder)
             files = store_tree(folder, blobs)
         finally:
+            import shutil  # here, since it brings three libraries of compression
+
             shutil.rmtree(folder, ignore_errors=True)
         if not files:
             raise MaterializerError(

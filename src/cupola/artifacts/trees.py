@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -119,6 +118,8 @@ def restore_tree(files: Sequence[StoredFile], blobs: Blobs, target: Path) -> Non
             else:
                 copy_blob(blobs, entry.blob, place, executable=entry.kind == "x")
     except OSError as error:
+        import shutil  # here, since it brings three libraries of compression
+
         shutil.rmtree(target, ignore_errors=True)
         raise cannot_write(target, error) from error
 
@@ -141,6 +142,8 @@ def copy_blob(blobs: Blobs, name: str, target: Path, *, executable: bool = False
         OSError: The target can't be written.
     """
     # copyfile clones where the file system can, so that even large files cost nothing there.
+    import shutil  # here, since it brings three libraries of compression
+
     shutil.copyfile(blobs.open(name), target)
     target.chmod(0o755 if executable else 0o644)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 from pathlib import Path
 
 from cupola.journal import cannot_write
@@ -36,6 +35,8 @@ def _remove_own() -> None:
     for folder, process in _made.items():
         # A forked child has the list of its parent but must leave the folders to it.
         if process == os.getpid():
+            import shutil  # here, since it brings three libraries of compression
+
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -47,6 +48,8 @@ def _remove_orphans(views: Path, host: str) -> None:
         owner, _, rest = folder.name.partition("+")
         process = rest.partition("+")[0]
         if owner == host and process.isdigit() and not _is_alive(int(process)):
+            import shutil  # here, since it brings three libraries of compression
+
             shutil.rmtree(folder, ignore_errors=True)
 
 

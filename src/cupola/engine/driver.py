@@ -6,7 +6,6 @@ Each event is in the journal before anything depends on it. One thread, the call
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -154,7 +153,7 @@ class Driver:
         live = self._compiled.steps[position]
         inputs = read_inputs(spec, options, live.files, self._manifests, self._site.root)
         entry, note = self._cache.find(spec, options, inputs)
-        if entry is not None and not (options.cache_verify and random.random() < options.cache_verify):
+        if entry is not None and not _is_verified(options.cache_verify):
             self._reuse(position, spec, inputs, entry)
         else:
             task = Task(
@@ -301,6 +300,15 @@ class Driver:
                 if not left:
                     self._manifests.pop(key, None)
                     self._shared.pop(key, None)
+
+
+def _is_verified(share: float) -> bool:
+    """Decide whether a step that is cached runs nevertheless, as so great a share of them is to."""
+    if not share:
+        return False
+    import random  # here, since it is heavy and seldom needed
+
+    return random.random() < share
 
 
 def _leave() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import Any
 
@@ -26,6 +25,8 @@ def wrap(proceed: Proceed) -> Proceed:
             except Exception as error:
                 if attempt.number >= attempt.options.attempts or not _is_worth_it(error, attempt.retry_on):
                     raise
+                import random  # here, since it is heavy and seldom needed
+
                 delay_s = delay_after(attempt.number, attempt.options, random.random())
                 if not attempt.report(attempt.number, attempt.failure_of(error), delay_s):
                     raise

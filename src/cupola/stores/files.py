@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -45,6 +44,8 @@ class WriteLock:
                     where=str(self._path),
                     fix=f"see who holds it (`fuser {self._path}`) and end it",
                 )
+            import random  # here, since it is heavy and seldom needed
+
             time.sleep(random.uniform(0.0003, 0.0007))
         try:
             yield

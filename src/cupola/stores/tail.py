@@ -7,7 +7,6 @@ says so in a journal of the next epoch, seals the run and moves its folder; of t
 from __future__ import annotations
 
 import os
-import shutil
 import time
 import warnings
 from itertools import groupby
@@ -80,6 +79,8 @@ class Tailer:
         self.project(run, folder)
         state = self._ledger.position(run)
         if not state.head:
+            import shutil  # here, since it brings three libraries of compression
+
             shutil.rmtree(folder, ignore_errors=True)
             return
         frames = list(journal.JournalReader(folder).read())
@@ -129,6 +130,8 @@ def _remove_if_empty(folder: Path) -> None:
     if lock is not None:
         try:
             if not journal.epochs(folder):
+                import shutil  # here, since it brings three libraries of compression
+
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()
