@@ -15,7 +15,7 @@ import msgspec
 from cupola.compiler import scalars
 from cupola.errors import ConfigError
 
-_VARIABLE = re.compile(r"\$(\$(?=\{))|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_VARIABLE = r"\$(\$(?=\{))|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}"
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Text(msgspec.Struct, frozen=True):
         """
         if not self.variables or "${" not in self.text:
             return self.text
-        return _VARIABLE.sub(self._variable, self.text)
+        return re.sub(_VARIABLE, self._variable, self.text)
 
     def _variable(self, found: re.Match[str]) -> str:
         escaped, name, default = found.groups()

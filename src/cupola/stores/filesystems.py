@@ -44,7 +44,7 @@ NETWORK = frozenset(
         "davfs",
     ]
 )
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+_ESCAPE = r"\\([0-7]{3})"
 MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -78,7 +78,7 @@ def kind_of(path: str, mounts: str) -> str:
         fields = head.split(" ")
         if len(fields) < 5 or not tail:
             continue
-        point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4])
+        point = re.sub(_ESCAPE, lambda match: chr(int(match[1], 8)), fields[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         # A later mount on the same point hides the earlier one.
         if inside and len(point) >= best:
