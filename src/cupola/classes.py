@@ -46,7 +46,7 @@ def _imported(name: str) -> type | None:
     candidates: list[object] = [sys.modules.get(module_name)]
     if _walk(candidates[0], qualname) is None:
         # Recorded under its name below the source root, imported under another; only modules that have it are asked.
-        first = qualname.partition(".")[0]
+        first = qualname.partition(".")[0].partition("[")[0]
         tail = module_name.rpartition(".")[2]
         candidates = [
             module
@@ -59,7 +59,19 @@ def _imported(name: str) -> type | None:
         found = _walk(module, qualname)
         if found is not None and kind_of(found) and _is_called(found, name):
             return found
+        made = _parametrized(found, module, name)
+        if made is not None:
+            return made
     return None
+
+
+def _parametrized(found: type | None, module: object, name: str) -> type | None:
+    """Find `Model[int]` of pydantic, a class that no module holds, among those that this process made of `Model`."""
+    plain, bracket, _ = name.partition(":")[2].partition("[")
+    generic = _walk(module, plain) if bracket and found is None else None
+    if generic is None:
+        return None
+    return next((cls for cls in type.__subclasses__(generic) if kind_of(cls) and _is_called(cls, name)), None)
 
 
 def _walk(module: object, qualname: str) -> type | None:
@@ -284,6 +296,8 @@ def _build_model(cls: Any, values: dict[str, Any], state: dict[str, Any]) -> Any
     known = field_names(cls)
     set_raw(made, "__dict__", values)
     set_raw(made, "__pydantic_fields_set__", set(state.get("set", known)))
+    if getattr(cls, "__pydantic_root_model__", False):
+        return made  # it has no place for what follows
     extra = state.get("extra", {} if cls.model_config.get("extra") == "allow" else None)
     set_raw(made, "__pydantic_extra__", extra)
     private = state.get("private")
