@@ -244,3 +244,26 @@ def test_no_file_stays_open(blobs):
     for number in range(50):
         blobs.put_bytes(str(number).encode() * 200_000)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_what_a_killed_writer_left_is_never_a_blob_and_the_next_process_removes_it(home, monkeypatch):
+    program = """
+import os, signal, sys
+from pathlib import Path
+from cupola.artifacts.blobs import Blobs
+writer = Blobs(Path(sys.argv[1])).writer()
+writer.write(b"x" * 1_000_000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program, home], check=False)
+    (left,) = files_below(home)
+    assert left.parent.name == "tmp"
+    mine = home / "blobs" / "tmp" / left.name.replace(left.name.split("-")[-2], str(os.getpid()))
+    mine.write_text("of a living process")
+    Blobs(home).put_bytes(b"young ones are left alone")
+    assert left.exists()
+    monkeypatch.setattr("cupola.artifacts.leftovers.OLD_S", -1.0)
+    name, _ = Blobs(home).put_bytes(b"y" * 1_000_000)
+    assert not left.exists()
+    assert mine.exists()
+    assert Blobs(home).exists(name)

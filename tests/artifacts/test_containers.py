@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any, Generic, NamedTuple, Optional, TypeVar
@@ -269,3 +271,35 @@ GOLDEN = (
     "6437613930353662383663383433656631663566333465373864373661313031643504c4040000010090c3c40dc70a0493a3"
     "3c6932d5049102c2"
 )
+
+
+def test_processes_that_store_the_same_parts_at_once_get_the_same_and_leave_nothing(home):
+    program = """
+import sys
+from pathlib import Path
+import numpy as np
+from cupola.artifacts.blobs import Blobs
+from cupola.artifacts.materializer import load_value, store_value
+blobs = Blobs(Path(sys.argv[1]))
+for number in range(15):
+    manifest = store_value({"a": np.full(100_000, number), "b": "x" * 5000 + str(number)}, None, blobs, path="x")
+    assert load_value(manifest, blobs)["a"][0] == number
+print(manifest.digest)
+"""
+    command = [sys.executable, "-c", program, str(home)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = {process.communicate(timeout=60)[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert len(told) == 1
+    assert list((home / "blobs" / "tmp").iterdir()) == []
+
+
+def test_what_was_loaded_stays_when_its_blobs_are_deleted(blobs, home):
+    manifest = store({"a": np.arange(5000), "t": pd.DataFrame({"x": range(5000)})}, blobs)
+    loaded = load_value(manifest, blobs)
+    for path in (home / "blobs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert loaded["a"].sum() == loaded["t"]["x"].sum() == sum(range(5000))
+    with pytest.raises(Damaged, match="is missing"):
+        load_value(manifest, blobs)

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from cupola import digest
 from cupola.artifacts.hashing import HashingThread, has_two_cores
+from cupola.artifacts.leftovers import remove_leftovers
 from cupola.errors import Damaged
 from cupola.journal import cannot_write
 
@@ -45,6 +46,7 @@ class Blobs:
         self.sync = sync
         self._folder = str(home / "blobs")
         self._temporary = str(home / "blobs" / "tmp")
+        self._is_tidy = False
         # Files that were hashed and can't be sealed, such as those of another user: what `stat` said of them then.
         self._checked: dict[str, tuple[int, int, int]] = {}
 
@@ -118,6 +120,9 @@ class Blobs:
     def temporary_path(self) -> str:
         """Return a new name for a temporary file on the same file system; told apart over hosts that share it."""
         host = os.uname().nodename.replace("/", "_")[:40]
+        if not self._is_tidy:
+            self._is_tidy = True
+            remove_leftovers(self._temporary, host)
         return f"{self._temporary}/{host}-{os.getpid()}-{os.urandom(8).hex()}"
 
     def make_folders(self, folder: str) -> None:
