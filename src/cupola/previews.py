@@ -5,7 +5,6 @@ Views lose what JSON can't say and are never read back; the record of a value is
 
 from __future__ import annotations
 
-import base64
 import enum
 from collections.abc import Mapping
 from typing import Any, cast
@@ -72,6 +71,8 @@ def _json(value: Any, level: int) -> Any:
     if isinstance(value, str):
         return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, (bytes, bytearray)):
+        import base64
+
         return base64.b64encode(value).decode("ascii")
     return _json_container(value, level + 1)
 

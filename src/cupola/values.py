@@ -34,7 +34,7 @@ Leaf = Callable[[Any], list[Any] | None]
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _PLAIN = _SCALARS | {list, dict}
 # A float64 that is a NaN other than the canonical one; bytes of a text may look like it, which only costs time.
-_ODD_NAN = re.compile(rb"\xcb(?!\x7f[\xf0\xf8]\0{6}|\xff\xf0\0{6})[\x7f\xff][\xf0-\xff]", re.DOTALL)
+_ODD_NAN = rb"(?s)\xcb(?!\x7f[\xf0\xf8]\0{6}|\xff\xf0\0{6})[\x7f\xff][\xf0-\xff]"
 _WAYS_OUT = (
     "write a Materializer for its type, return plain data instead, or say pickle explicitly: "
     'Annotated[T, ArtifactConfig(materializer="pickle")]'
@@ -138,7 +138,7 @@ def _try_pack(value: object, proof: _Proof) -> bytes | None:
         data = _pack(value)
     except (OverflowError, UnicodeEncodeError, RecursionError):
         return None
-    return None if proof is _Proof.PLAIN_WITH_NAN and _ODD_NAN.search(data) else data
+    return None if proof is _Proof.PLAIN_WITH_NAN and re.search(_ODD_NAN, data) else data
 
 
 _values_of = cast("Callable[[dict[Any, Any]], Iterable[Any]]", cast(Any, dict).values)

@@ -28,7 +28,7 @@ NO_ANNOTATION: Any = _NoAnnotation()
 
 _UNIONS = (Union, types.UnionType)
 _PLAIN = frozenset({"builtins", "typing", "typing_extensions", "collections.abc"})
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_ADDRESS = r" at 0x[0-9a-fA-F]+"
 
 
 def resolve(annotation: Any, function: Any, what: str) -> Any:
@@ -176,7 +176,7 @@ def type_text(annotation: Any) -> str:
     if isinstance(annotation, list):  # the parameters of a Callable
         return f"[{_joined(typing.cast(list[Any], annotation))}]"
     name = getattr(annotation, "__name__", None)
-    return name if isinstance(name, str) else _ADDRESS.sub("", repr(annotation))
+    return name if isinstance(name, str) else re.sub(_ADDRESS, "", repr(annotation))
 
 
 def _joined(items: typing.Iterable[Any]) -> str:

@@ -19,7 +19,7 @@ from cupola.compiler.scopes import Import, chain_of, imports_of
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 # Python 3.12 runs comprehensions in place; before, they show in the names of what is defined inside.
-_COMPREHENSION = re.compile(r"<(?:listcomp|setcomp|dictcomp|genexpr)>\.<locals>\.")
+_COMPREHENSION = r"<(?:listcomp|setcomp|dictcomp|genexpr)>\.<locals>\."
 
 
 class Binding(msgspec.Struct, frozen=True, eq=False):
@@ -192,7 +192,7 @@ class ParsedFile:
 
 def plain_qualname(name: str) -> str:
     """Return a qualified name without the comprehensions in it."""
-    return _COMPREHENSION.sub("", name)
+    return re.sub(_COMPREHENSION, "", name) if "<" in name else name
 
 
 def first_line(node: ast.AST) -> int:

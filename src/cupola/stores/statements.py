@@ -7,7 +7,6 @@ the wrong choice costs three orders of magnitude, and SQLite keeps no statistics
 
 from __future__ import annotations
 
-import base64
 import math
 import sqlite3
 from typing import Any, cast
@@ -133,10 +132,14 @@ def choose_sort(kind: Kind, query: Query) -> tuple[Sort, bool]:
 
 def write_cursor(values: tuple[Any, ...]) -> str:
     """Return the cursor that continues after a row with these values of the sort's columns."""
+    import base64
+
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(values)).decode().rstrip("=")
 
 
 def _read_cursor(cursor: str, width: int) -> tuple[Value, ...]:
+    import base64
+
     try:
         values = msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=="), type=tuple[Value, ...])
     except (ValueError, msgspec.DecodeError):
