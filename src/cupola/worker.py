@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -141,7 +140,7 @@ def run_task(task: Task, services: Services) -> Outcome:
         is_captured=services.is_captured,
         failure_of=lambda error: describe_failure(error, services.root),
     )
-    cpu_before = _cpu_s()
+    before = _usage()
     token = enter_step(context)
     try:
         outputs, objects = _chain_for(attempt, task, services)(attempt)
@@ -150,7 +149,7 @@ def run_task(task: Task, services: Services) -> Outcome:
             status=StepStatus.FAILED if is_failure(error) else StepStatus.CANCELLED,
             attempts=attempt.number,
             recorded=context.recorded,
-            usage=_usage(cpu_before),
+            usage=_usage(before),
             outputs=tuple(context.recorded.saved),
             failure=describe_failure(error, services.root),
             error=error,
@@ -161,7 +160,7 @@ def run_task(task: Task, services: Services) -> Outcome:
         status=StepStatus.COMPLETED,
         attempts=attempt.number,
         recorded=context.recorded,
-        usage=_usage(cpu_before),
+        usage=_usage(before),
         outputs=outputs,
         objects=objects,
     )
@@ -327,11 +326,11 @@ def _check_type(value: Any, annotation: Any, spec: OutputSpec, task: Task) -> No
     )
 
 
-def _cpu_s() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+_NONE = Usage()
 
 
-def _usage(cpu_before: float) -> Usage:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Usage(_cpu_s() - cpu_before, peak if sys.platform == "darwin" else peak * 1024)
+def _usage(before: Usage = _NONE) -> Usage:
+    """Return what this process and its ended children used since before; the peak is the process's own so far."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return Usage(cpu_s - before.cpu_s, own.ru_maxrss if sys.platform == "darwin" else own.ru_maxrss * 1024)

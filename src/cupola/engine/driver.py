@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cupola.compiler.compile import Compiled
-from cupola.context import PipelineInfo, RunInfo
+from cupola.context import PipelineInfo, Recorded, RunInfo
 from cupola.engine.cache import CacheLookup, Inputs, read_inputs
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
@@ -315,9 +315,14 @@ def _leave() -> None:
     """Put nothing back: what is there may belong to a step of another thread."""
 
 
+_NOTHING = Recorded()
+
+
 def side_effects(outcome: Outcome) -> dict[str, Any]:
     """Return what a step recorded besides its outputs, as the fields that its events have for it."""
     recorded = outcome.recorded
+    if recorded == _NOTHING:
+        return {}
     return {
         "metadata": recorded.metadata,
         "run_metadata": recorded.run_metadata,
@@ -341,7 +346,6 @@ def different_outputs(entry: CacheEntry, outcome: Outcome) -> list[str]:
 
 def interrupted(error: BaseException) -> Outcome:
     """Return the outcome of a step that a signal ended outside of its own code."""
-    from cupola.context import Recorded
     from cupola.event import Usage
     from cupola.failures import describe_failure
 

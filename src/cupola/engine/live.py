@@ -137,6 +137,10 @@ class Live:
         self._block.title, self._block.steps = printable(name), steps
         self._block.start()
 
+    def lists_step(self, status: StepStatus, seconds: float) -> bool:  # noqa: ARG002 — each one changes the block
+        """Tell that each step shows: as a line, or in the block."""
+        return True
+
     def step_started(self, name: str, attempt: int) -> None:
         """Show the step in the block."""
         self._block.running[name] = attempt, time.monotonic()

@@ -52,6 +52,10 @@ class Reporter(Protocol):
         """Say how a step ended: after how many seconds (for a cached one: that it saved), and why in few words."""
         ...
 
+    def lists_step(self, status: StepStatus, seconds: float) -> bool:
+        """Tell whether a step in this state after so many seconds gets a line of its own."""
+        ...
+
     def echo(self, data: bytes) -> None:
         """Pass on what steps print, in pieces of any size."""
         ...
@@ -96,7 +100,10 @@ class InOrder:
 
     def step_started(self, name: str, attempt: int) -> None:
         """Say that an attempt of a step began."""
-        self._when_shown(lambda: self._reporter.step_started(name, attempt))
+        if self._reporter.lists_step(StepStatus.RUNNING, 0.0):
+            self._when_shown(lambda: self._reporter.step_started(name, attempt))
+        else:
+            self._reporter.step_started(name, attempt)
 
     def step_retrying(self, name: str, attempt: int, failure: Failure, delay_s: float) -> None:
         """Say that an attempt failed and another follows."""
@@ -104,7 +111,10 @@ class InOrder:
 
     def step_finished(self, name: str, status: StepStatus, seconds: float, detail: str = "") -> None:
         """Say how a step ended."""
-        self._when_shown(lambda: self._reporter.step_finished(name, status, seconds, detail))
+        if self._reporter.lists_step(status, seconds):
+            self._when_shown(lambda: self._reporter.step_finished(name, status, seconds, detail))
+        else:
+            self._reporter.step_finished(name, status, seconds, detail)
 
     def warn(self, message: str) -> None:
         """Say what a person should know of the run."""
@@ -209,6 +219,10 @@ class Silent:
     def step_finished(self, name: str, status: StepStatus, seconds: float, detail: str = "") -> None:
         """Say nothing."""
 
+    def lists_step(self, status: StepStatus, seconds: float) -> bool:  # noqa: ARG002 — it lists none
+        """Tell that no step gets a line."""
+        return False
+
     def echo(self, data: bytes) -> None:
         """Pass on what steps print."""
         self._screen.write_bytes(data)
@@ -249,7 +263,8 @@ class Plain:
 
     def __init__(self, screen: Writer) -> None:
         self._screen = screen
-        self._lock = threading.Lock()  # guards what is written, so that lines of two threads never mix
+        # Guards the lines, so that those of two threads never mix, and the counts.
+        self._lock = threading.RLock()
         self._open_line = False
         self._steps = 0
         self._done = 0
@@ -274,16 +289,20 @@ class Plain:
 
     def step_finished(self, name: str, status: StepStatus, seconds: float, detail: str = "") -> None:
         """Write a line for the first steps, slow and failed ones."""
-        self._done += 1
-        self._counts[status] = self._counts.get(status, 0) + 1
-        if (
-            self._done <= LISTED
-            or status is StepStatus.FAILED
-            or (status is StepStatus.COMPLETED and seconds >= SLOW_S)
-        ):
-            self._line("  " + step_line(name, status, seconds, detail))
-        if self._done == LISTED and self._steps > LISTED:
-            self._line(f"  … from here on only slow and failed steps of {self._steps} are listed")
+        with self._lock:
+            is_listed = self.lists_step(status, seconds)
+            self._done += 1
+            self._counts[status] = self._counts.get(status, 0) + 1
+            if is_listed:
+                self._line("  " + step_line(name, status, seconds, detail))
+            if self._done == LISTED and self._steps > LISTED:
+                self._line(f"  … from here on only slow and failed steps of {self._steps} are listed")
+
+    def lists_step(self, status: StepStatus, seconds: float) -> bool:
+        """Tell whether it is one of the first steps, slow, or failed."""
+        if self._done < LISTED or status is StepStatus.FAILED:
+            return True
+        return status is StepStatus.COMPLETED and seconds >= SLOW_S
 
     def echo(self, data: bytes) -> None:
         """Pass on what steps print."""
