@@ -84,6 +84,8 @@ def create(path: Path, schema: Path = SCHEMA) -> None:
     draft = path.with_name(f"{path.name}.{os.uname().nodename}-{os.urandom(6).hex()}.new")
     db = sqlite3.connect(draft, isolation_level=None)
     try:
+        # A step's rows take about 1 kB: pages of 8 kB save a third of the writes of a long chain over those of 4 kB.
+        db.execute("PRAGMA page_size = 8192")
         # Nobody else knows the file yet, and after a crash it is made again: no journal is needed for it.
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("PRAGMA synchronous = OFF")
