@@ -17,12 +17,13 @@ import pyarrow as pa
 import pydantic
 import pytest
 
-from cupola import pipeline, step
+from cupola import Client, CompileError, pipeline, save_artifact, step
 from cupola.artifacts import registry
 from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.materializer import load_value, preview_value, store_value, value_metadata
 from cupola.artifacts.materializers.containers import Part, Stored
 from cupola.artifacts.port import Materializer
+from cupola.client.doctor import check_store
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.errors import Damaged, MaterializerError
 from cupola.files import File
@@ -232,6 +233,44 @@ def test_preview_and_metadata_tell_of_the_parts(blobs):
     assert "1 rows × 1 columns" in shown
     facts = value_metadata(value, manifest)
     assert facts["parts"] == {"numpy.ndarray": 1, "pandas.DataFrame": 1}
+
+
+def test_a_materializer_that_fails_to_load_a_part_is_named(blobs, monkeypatch):
+    registry.register_materializer(NoteMaterializer)
+    manifest = store([Note("x")], blobs)
+
+    def fail(self: object, folder: Path, kind: object) -> Note:
+        raise KeyError("gone")
+
+    monkeypatch.setattr(NoteMaterializer, "load", fail)
+    with pytest.raises(MaterializerError, match="can't be loaded by 'note': KeyError"):
+        load_value(manifest, blobs)
+
+
+def test_the_doctor_looks_at_the_blobs_of_parts(home):
+    save_artifact({"w": [np.zeros(5000)]}, "weights")
+    version = Client().artifacts.get("weights")
+    assert check_store(home).is_clean
+    path = Path(Blobs(home).path(version.record.manifest.files[0].blob))
+    path.unlink()
+    (finding,) = check_store(home).findings
+    assert "is missing" in finding.what
+    assert "weights" in finding.what
+    with pytest.raises(Damaged):
+        version.load()
+
+
+def test_in_a_pipeline_arrays_are_still_no_inputs():
+    @step
+    def total(given: list[np.ndarray]) -> int:
+        return len(given)
+
+    @pipeline
+    def training() -> int:
+        return total([np.arange(3)])
+
+    with pytest.raises(CompileError, match=r"total\.given\[0\] is of type numpy\.ndarray"):
+        training.compile()
 
 
 @pytest.mark.parametrize("kind", ["pickle", "container", "value", "os.system"])

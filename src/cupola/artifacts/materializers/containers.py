@@ -17,7 +17,7 @@ from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.port import Piece, PieceForm, StorageForm, check_format, describe
 from cupola.artifacts.registry import form_by_id, form_for, installed_form_for
 from cupola.entities.artifact import INLINE_BYTES, Manifest, StoredFile
-from cupola.errors import ConfigError, Damaged, MaterializerError
+from cupola.errors import ConfigError, CupolaError, Damaged, MaterializerError
 
 # Forms of what values keep in themselves; and those that may run code or stand for a whole, which no record brings in.
 _NO_PARTS = frozenset({"value", "bytes", "pickle", "container"})
@@ -181,7 +181,16 @@ def _load_part(manifest: Manifest, blobs: Blobs, annotation: Any) -> Any:
     form = form_by_id(_allowed(manifest))
     check_format(manifest, form.format)
     wanted = {kind for kind in classes.named_in(annotation) if form_for(kind) is form}
-    return form.load(manifest, blobs, wanted.pop() if len(wanted) == 1 else None)
+    try:
+        return form.load(manifest, blobs, wanted.pop() if len(wanted) == 1 else None)
+    except CupolaError:
+        raise
+    except Exception as error:  # a materializer of a plugin may raise anything, which isn't damage of the whole
+        raise MaterializerError(
+            f"a part of type {manifest.type} can't be loaded by {manifest.materializer!r}: "
+            f"{type(error).__name__}: {error}",
+            fix="repair the materializer, or load the value where its library is as it was",
+        ) from error
 
 
 def _preview_part(manifest: Manifest, blobs: Blobs) -> str:
