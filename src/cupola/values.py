@@ -83,7 +83,7 @@ def decode(data: bytes, as_type: object = None, leaf: Callable[..., Any] | None 
         return _unpack_plain(data)
     except _Rich:
         pass
-    except (msgspec.DecodeError, RecursionError, TypeError) as error:
+    except (msgspec.DecodeError, RecursionError, TypeError, UnicodeDecodeError) as error:
         raise Damaged(f"the bytes of a value can't be read: {error}") from error
     try:
         return _Reader(as_type, leaf).read(data)

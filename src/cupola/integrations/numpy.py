@@ -102,7 +102,7 @@ def array_from(buffer: Any, spec: bytes) -> Array:
         if dtype.itemsize == 0 or math.prod(shape) == 0:
             return np.zeros(shape, dtype, order="F" if fortran else "C")
         return np.ndarray(shape, dtype, buffer=buffer, order="F" if fortran else "C")
-    except (TypeError, ValueError) as error:
+    except (SyntaxError, TypeError, ValueError) as error:  # numpy reads some descriptions as Python's literals
         raise Damaged(f"a stored array doesn't fit its description: {error}") from error
 
 

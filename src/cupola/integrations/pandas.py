@@ -15,8 +15,8 @@ import pyarrow
 from cupola import values
 from cupola.artifacts.port import Piece, PieceForm, Sink, name_of_type
 from cupola.entities.artifact import Manifest
-from cupola.errors import Damaged, MaterializerError
-from cupola.integrations.arrow import write_arrays
+from cupola.errors import CupolaError, Damaged, MaterializerError
+from cupola.integrations.arrow import check_arrow, write_arrays
 from cupola.integrations.pandas_columns import (
     Mapped,
     Spec,
@@ -63,11 +63,16 @@ class PandasForm(PieceForm):
     def read(self, piece: Piece, spec: bytes, as_type: Any) -> Any:
         decoded: Any = values.decode(spec)
         given = _Given(piece)
-        if decoded["kind"] == "frame":
-            return _make_frame(decoded, given)
-        if decoded["kind"] == "series":
-            return _make_series(decoded, given)
-        return _make_index(decoded["index"], given)
+        try:
+            if decoded["kind"] == "frame":
+                return _make_frame(decoded, given)
+            if decoded["kind"] == "series":
+                return _make_series(decoded, given)
+            return _make_index(decoded["index"], given)
+        except CupolaError:
+            raise
+        except Exception as error:  # changed bytes may give the constructors of pandas anything
+            raise Damaged(f"a stored frame doesn't fit its description: {type(error).__name__}: {error}") from error
 
     def metadata(self, value: Any, manifest: Manifest) -> dict[str, Any]:
         facts: dict[str, Any] = {"rows": len(value), "size_bytes": manifest.size_bytes}
@@ -116,9 +121,10 @@ class _Given:
         buffer = piece.map()
         arrow = pa.py_buffer(buffer)
         try:
-            reader = pa.ipc.open_file(pa.BufferReader(arrow))
-            self._columns = iter(reader.get_batch(0).columns)
-        except (pa.ArrowInvalid, IndexError) as error:
+            batch = pa.ipc.open_file(pa.BufferReader(arrow)).get_batch(0)
+            check_arrow(batch, piece)
+            self._columns = iter(batch.columns)
+        except (pa.ArrowException, IndexError, OSError, UnicodeDecodeError) as error:
             raise Damaged(f"a stored frame can't be read: {error}") from error
         self.mapped = Mapped(buffer, arrow)
 

@@ -153,7 +153,7 @@ def read_stored(manifest: Manifest, blobs: Blobs) -> Stored:
     piece = Piece(manifest.inline, None if manifest.inline is not None else blobs.open(manifest.files[0].blob))
     try:
         return _unpack(piece.read())
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"the record of a {manifest.type} can't be read: {error}") from error
 
 

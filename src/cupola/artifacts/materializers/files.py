@@ -171,7 +171,7 @@ def stored_name(manifest: Manifest) -> str:
     """
     try:
         return _safe_name(msgspec.msgpack.decode(manifest.spec, type=_Named).name)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"the record of a {manifest.type} can't be read: {error}") from error
 
 
