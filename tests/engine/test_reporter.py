@@ -252,3 +252,14 @@ def test_the_setting_decides_and_a_wrong_word_is_an_error(monkeypatch):
     monkeypatch.setenv("CUPOLA_PROGRESS", "loud")
     with pytest.raises(ConfigError, match="CUPOLA_PROGRESS='loud'"):
         make_reporter()
+
+
+@pytest.mark.feature("CORE-09")
+def test_a_step_that_waits_for_its_next_attempt_shows_how_long_yet():
+    page = Page(columns=80)
+    block = Block(page)
+    block.title = "t"
+    block.running["s"] = 2, time.monotonic() + 30.9
+    block.update()
+    block.close()
+    assert re.search(r"s  waiting 30\.\d s \(attempt 2\)", page.text), page.text

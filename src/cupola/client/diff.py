@@ -10,6 +10,7 @@ import msgspec
 from cupola import values
 from cupola.client.describe import took
 from cupola.client.views import Run
+from cupola.engine.explain import part_text
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ def _code(old: Run, new: Run) -> tuple[Difference, ...]:
     return tuple(
         Difference(
             f"{kind} {name}",
-            *(side[kind, name].text or "defined" if (kind, name) in side else None for side in (before, after)),
+            *(part_text(side[kind, name]) if (kind, name) in side else None for side in (before, after)),
         )
         for kind, name in changed
     )

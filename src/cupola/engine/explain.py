@@ -238,11 +238,12 @@ def _code_cause(key: tuple[str, str], was: CodePart | None, is_now: tuple[CodePa
     part, position = is_now or (None, -1)
     file, line = _place(now.places, position)
     return Cause(
-        kind=key[0], name=key[1], file=file, line=line, old=_text(was), new=_text(part), step=now.spec.name
+        kind=key[0], name=key[1], file=file, line=line, old=part_text(was), new=part_text(part), step=now.spec.name
     )  # fmt: skip
 
 
-def _text(part: CodePart | None) -> str:
+def part_text(part: CodePart | None) -> str:
+    """Return what people compare of a part: its value or version, else the first digits of its digest."""
     if part is None:
         return ""
     return part.text or short_digest(part.digest)

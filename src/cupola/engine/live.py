@@ -116,12 +116,17 @@ class Block:
         spin = SPIN[int(now / TICK_S) % len(SPIN)] if self._screen.unicode else "*"
         partial = [printable(self._shown(self._partial)[-4 * width :])] if self._partial else []
         lines = [
-            f"{spin} {printable(name)}  {duration(now - started)}" + (f" (attempt {attempt})" if attempt > 1 else "")
+            f"{spin} {printable(name)}  {_since(now, started)}" + (f" (attempt {attempt})" if attempt > 1 else "")
             for name, (attempt, started) in list(self.running.items())[:RUNNING_SHOWN]
         ]
         if len(self.running) > RUNNING_SHOWN:
             lines.append(f"  and {len(self.running) - RUNNING_SHOWN} more")
         return [*partial, *lines, f"{self.title}  {self.done}/{self.steps} steps, {duration(now - self.started_at)}"]
+
+
+def _since(now: float, started: float) -> str:
+    # A step that waits for its next attempt starts later.
+    return duration(now - started) if now >= started else f"waiting {duration(started - now)}"
 
 
 class Live:
