@@ -249,7 +249,10 @@ def decode_event(data: bytes) -> Event:
     Raises:
         msgspec.DecodeError: They are no event of a known format.
     """
-    return _decoder().decode(data)
+    try:
+        return _decoder().decode(data)
+    except UnicodeDecodeError as error:  # msgspec's own error for text that is no UTF-8 is another than for the rest
+        raise msgspec.DecodeError(str(error)) from error
 
 
 class StepState(msgspec.Struct):
