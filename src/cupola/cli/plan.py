@@ -20,7 +20,7 @@ from cupola.text import age, count, duration
 
 EXPLAINED = 200
 """Steps whose reasons the table shows; of a longer plan `--why STEP` and `--json` tell the others."""
-WORDS = {"cached": "cached", "run": "run", "depends": "run, unless its inputs turn out equal"}
+WORDS = {"cached": "cached", "run": "run", "depends": "run if an input differs"}
 
 
 def plan(given: Sequence[str]) -> int:
@@ -87,7 +87,7 @@ def _print_plan(found: Plan) -> None:
 
 def _reason(found: Plan, step: PlannedStep) -> str:
     if step.action == "cached":
-        return f"run {step.from_run}, {age(step.age_s)}, {duration(step.saved_s)} saved"
+        return f"{duration(step.saved_s)} saved, {age(step.age_s)} by run {step.from_run}"
     return first_cause(found.why(step.name))
 
 
