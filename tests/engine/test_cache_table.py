@@ -175,6 +175,7 @@ EDITS = (
     Edit("new-function", "models.py", "THRESHOLD = 0.5", "THRESHOLD = 0.5\n\ndef brand_new():\n    return 1\n"),
     Edit("upstream-code-with-an-equal-result", "run.py", "return 5", "return 2 + 3"),
     Edit("retry-and-timeout", "run.py", '@step(cache=', '@step(retry=3, timeout=60, cache='),
+    Edit("reordering", "helpers/deep.py", "def scale(x):\n    return x * SCALE\n\ndef unrelated():\n    return \"nobody asks\"\n", "def unrelated():\n    return \"nobody asks\"\n\ndef scale(x):\n    return x * SCALE\n"),
     Edit("unrelated-class", "models.py", "class Mode", "class Other:\n    x = 1\n\nclass Mode"),
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import signal
+import sqlite3
 import threading
 import time
 import traceback
@@ -26,6 +27,7 @@ from cupola import (
     pipeline,
     step,
 )
+from cupola.stores.sql import SqlStore
 
 
 def statuses(run: cupola.Run) -> dict[str, str]:
@@ -570,3 +572,50 @@ def test_a_step_without_a_result_can_be_waited_for(home: Path) -> None:
 
     assert p().output.load() == 2
     assert order == ["first", "second"]
+
+
+@pytest.mark.feature("CORE-07")
+def test_a_cached_run_asks_the_cache_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pipeline
+    def chain() -> int:
+        value = one()
+        for _ in range(30):
+            value = add(value)
+        return value
+
+    chain()
+    asked: list[str] = []
+    ask = SqlStore.ask
+
+    def counted(store: SqlStore, question: object, **options: object) -> object:
+        asked.append(type(question).__name__)
+        return ask(store, question, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SqlStore, "ask", counted)
+    run = chain()
+    assert [name for name in asked if "Cached" in name or "Inputs" in name] == ["FindCached"]
+    assert set(statuses(run).values()) == {"cached"}
+
+
+@pytest.mark.feature("CORE-03")
+def test_the_store_is_brought_up_to_date_while_steps_run(home: Path) -> None:
+    seen: list[int] = []
+
+    @step(cache=False)
+    def look(x: int) -> int:
+        # Straight from the database, without the reader's look into journals.
+        with sqlite3.connect(home / "cupola.db") as db:
+            seen.append(db.execute("SELECT count(*) FROM step WHERE status = 'completed'").fetchone()[0])
+        time.sleep(0.03)
+        return x
+
+    @pipeline
+    def p() -> int:
+        value = 1
+        for _ in range(8):
+            value = look(value)
+        return value
+
+    p()
+    # Each step takes 30 ms, and the store may be 50 ms behind.
+    assert all(number >= place - 3 for place, number in enumerate(seen)), seen

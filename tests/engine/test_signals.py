@@ -34,6 +34,7 @@ def long(x: int) -> int:
         if mode == "segfault": ctypes.string_at(0)
         if mode == "exit": os._exit(3)
         if mode == "abort": os.abort()
+        if mode == "gil": ctypes.PyDLL(None).sleep(6)
         time.sleep(60)
     finally:
         (here / "cleaning").touch()
@@ -134,6 +135,20 @@ def test_the_next_reader_sees_a_crash_as_lost(home: Path, tmp_path: Path, mode: 
         assert run.error is not None
         assert run.error.signal == named
         assert "long" in str(run.logs(step="long")) or "ctypes" in str(run.logs(step="long"))
+
+
+@pytest.mark.feature("CORE-03")
+def test_a_reader_sees_the_running_step_while_it_holds_the_interpreter(home: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "gil")
+    try:
+        wait_for((tmp_path / "started").exists)
+        began = time.monotonic()
+        assert states(Client().runs.list()[0]) == {"early": "completed", "long": "running", "late": "pending"}
+        assert time.monotonic() - began < 5, "the reader waited for the step"
+    finally:
+        process.kill()
+        process.communicate()
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
 @pytest.mark.feature("CORE-03")
