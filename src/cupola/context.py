@@ -7,7 +7,7 @@ content back with the result. Nothing here touches a store or a file but through
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
@@ -199,7 +199,7 @@ class Progress(Generic[T]):
 
     def __init__(self, items: Iterable[T] | int, description: str = "") -> None:
         self._items: Iterable[Any] = range(items) if isinstance(items, int) else items
-        self._total = len(self._items) if hasattr(self._items, "__len__") else None  # type: ignore[arg-type]
+        self._total = len(self._items) if isinstance(self._items, Sized) else None
         self._description = description
         self._done = 0
         self._printed_at = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -19,14 +20,14 @@ from cupola.snapshot import Snapshot
 T = TypeVar("T")
 
 
-class Shown:
+class Shown(ABC):
     """What has a page: text for a terminal, HTML for a notebook."""
 
     __slots__ = ()
 
+    @abstractmethod
     def page(self) -> Page:
         """Return what is worth saying, as data."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return render_text(self.page()).rstrip("\n")
@@ -40,9 +41,9 @@ class Ran(Shown):
 
     __slots__ = ()
 
+    @abstractmethod
     def _now(self) -> RunRecord | StepRecord:
         """Return the record that holds now."""
-        raise NotImplementedError
 
     @property
     def started_at(self) -> datetime.datetime | None:

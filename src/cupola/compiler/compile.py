@@ -72,33 +72,15 @@ def compile_pipeline(
     Raises:
         CompileError: Wiring, types or names are wrong.
     """
-    knobs = merge_knobs(pipeline.knobs, pipeline.overrides)
-    for layer in layers:
-        knobs = merge_knobs(knobs, layer.pipeline)
-    if knobs.dynamic is True:
-        raise CompileError(
-            f"pipeline {pipeline.name!r} is marked dynamic=True, which this version can't run",
-            where=source_name(pipeline.described),
-            fix="write it as a static pipeline: outputs may only be passed on to steps",
-        )
-    encoded = {name: values.encode(value, path=name) for name, value in params.items()}
-    check.check_pipeline(pipeline)
-    declared = read_signature(pipeline.described)
-    with tracing(pipeline) as trace:
-        private = {name: _private(value) for name, value in params.items()}
-        returned = call_bound(pipeline.function, declared.parameters, private)
-    refuse_overwritten([pipeline.described, *(node.definition.function for node in trace.nodes)])
-    _refuse_unknown_steps(trace, layers)
-    for said in step_params:
-        override_literals(trace, said)
-    check.check_graph(trace.nodes)
+    knobs = _pipeline_knobs(pipeline, layers)
+    trace, returned = _wire(pipeline, params, layers, step_params)
     compiler = StepCompiler(pipeline.name, layers, no_cache=no_cache)
-    compiled = [compiler.compile(node) for node in trace.nodes]
+    steps = [compiler.compile(node) for node in trace.nodes]
     snapshot = Snapshot(
         pipeline=pipeline.name,
         source=source_name(pipeline.described),
-        params=encoded,
-        steps=tuple(spec for spec, _live in compiled),
+        params={name: values.encode(value, path=name) for name, value in params.items()},
+        steps=tuple(spec for spec, _live in steps),
         outputs=_returned(pipeline, trace, returned),
         parts=tuple(compiler.parts),
         options=tuple(compiler.options),
@@ -113,12 +95,45 @@ def compile_pipeline(
         snapshot=snapshot,
         data=data,
         id=snapshot_id(data),
-        steps=tuple(live for _spec, live in compiled),
+        steps=tuple(live for _spec, live in steps),
         places=tuple(compiler.places),
         origins=dict(origins or {}),
         hooks={name: hook for name in HOOKS if (hook := getattr(knobs, name)) is not UNSET},
         raise_on_failure=knobs.raise_on_failure is not False,
     )
+
+
+def _pipeline_knobs(pipeline: PipelineDefinition, layers: Sequence[KnobLayer]) -> PipelineKnobs:
+    knobs = merge_knobs(pipeline.knobs, pipeline.overrides)
+    for layer in layers:
+        knobs = merge_knobs(knobs, layer.pipeline)
+    if knobs.dynamic is True:
+        raise CompileError(
+            f"pipeline {pipeline.name!r} is marked dynamic=True, which this version can't run",
+            where=source_name(pipeline.described),
+            fix="write it as a static pipeline: outputs may only be passed on to steps",
+        )
+    return knobs
+
+
+def _wire(
+    pipeline: PipelineDefinition,
+    params: Mapping[str, Any],
+    layers: Sequence[KnobLayer],
+    step_params: Sequence[Mapping[str, ParamLayer]],
+) -> tuple[Trace, Any]:
+    """Run the pipeline function with stand-ins for values; return the checked wiring and what the function returned."""
+    check.check_pipeline(pipeline)
+    declared = read_signature(pipeline.described)
+    with tracing(pipeline) as trace:
+        private = {name: _private(value) for name, value in params.items()}
+        returned = call_bound(pipeline.function, declared.parameters, private)
+    refuse_overwritten([pipeline.described, *(node.definition.function for node in trace.nodes)])
+    _refuse_unknown_steps(trace, layers)
+    for said in step_params:
+        override_literals(trace, said)
+    check.check_graph(trace.nodes)
+    return trace, returned
 
 
 def _private(value: Any) -> Any:
