@@ -29,6 +29,8 @@ def training() -> int:
 def in_shell(shell: str, program: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     found = shutil.which(shell)
     if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{shell} is missing; .ci/run installs it")
         pytest.skip(f"{shell} is not on this machine")
     path = f"{CUPOLA.parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
