@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
+from cupola import files
 from cupola.errors import MaterializerError
 from cupola.records import Unstorable
 
@@ -160,7 +161,6 @@ def _file(value: Any) -> list[Any]:
 
 
 def _made_file(kind: str, text: str) -> Any:
-    from cupola import files
 
     return {"File": files.File, "Folder": files.Folder}[kind](text)
 

@@ -1,5 +1,6 @@
 """The decorators: the topmost layer of the library, so that calling a pipeline may run it.
 
+What runs and stores is imported by the first call that needs it: a module that only defines steps need not pay for it.
 Asking for them puts the source root on `sys.path`, where a program that is started in a folder below it needs that for
 its own imports.
 """

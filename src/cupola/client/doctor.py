@@ -15,7 +15,8 @@ from typing import Literal
 import msgspec
 
 from cupola import journal
-from cupola.artifacts.blobs import Blobs
+from cupola.artifacts.blobs import Blobs, read_chunks
+from cupola.digest import blob_hasher, blob_of
 from cupola.errors import CupolaError, Damaged
 from cupola.stores import catalogue, inspection
 from cupola.stores.database import Database
@@ -193,9 +194,6 @@ def _problem(blobs: Blobs, name: str, *, rehash: bool) -> str:
 
 
 def _has_digest(path: Path, name: str) -> bool:
-    from cupola.artifacts.blobs import read_chunks
-    from cupola.digest import blob_hasher, blob_of
-
     hasher = blob_hasher()
     for chunk in read_chunks(path):
         hasher.update(chunk)

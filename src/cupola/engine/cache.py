@@ -51,9 +51,8 @@ class CacheLookup:
             spec.base_key for spec in snapshot.steps if spec.base_key and snapshot.options[spec.options].cache_read
         }
         self._found = store.ask(FindCached(tuple(sorted(readable))), who=OWNER) if readable else {}
-        self._listed: dict[str, frozenset[int] | None] = {base: None for base, _inputs in self._found}
-        self._missed: set[str] = set()
-        self._asked: set[str] = set()
+        self._misses = dict.fromkeys((base for base, _inputs in self._found), 0)
+        self._listed: dict[str, frozenset[int] | None] = {}
 
     def find(self, spec: StepSpec, options: StepOptions, inputs: Inputs) -> tuple[CacheEntry | None, str]:
         """Return the newest result that may stand for a step, or None and what a person should know of it."""
@@ -79,15 +78,14 @@ class CacheLookup:
         From the second miss of a base key on, one query lists what inputs it has results for: a long chain or map of
         one step would otherwise ask once for each of its calls.
         """
-        if base_key not in self._listed:
+        if base_key not in self._misses:
             return False
-        if base_key not in self._missed:
-            self._missed.add(base_key)
+        self._misses[base_key] += 1
+        if self._misses[base_key] == 1:
             return True
+        if base_key not in self._listed:
+            self._listed[base_key] = self._store.ask(ListInputs(base_key), who=OWNER)
         listed = self._listed[base_key]
-        if listed is None and base_key not in self._asked:
-            self._asked.add(base_key)
-            listed = self._listed[base_key] = self._store.ask(ListInputs(base_key), who=OWNER)
         return listed is None or digest.checksum(inputs_key) in listed
 
 

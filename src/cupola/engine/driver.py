@@ -29,7 +29,9 @@ from cupola.event import (
     StepRetrying,
     StepsSkipped,
     StepStarted,
+    Usage,
 )
+from cupola.failures import describe_failure
 from cupola.ids import now
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.surroundings import keep_surroundings
@@ -346,9 +348,6 @@ def different_outputs(entry: CacheEntry, outcome: Outcome) -> list[str]:
 
 def interrupted(error: BaseException) -> Outcome:
     """Return the outcome of a step that a signal ended outside of its own code."""
-    from cupola.event import Usage
-    from cupola.failures import describe_failure
-
     return Outcome(
         status=StepStatus.CANCELLED,
         attempts=1,

@@ -15,7 +15,7 @@ Hook = Callable[[Any], object]
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """What a hook is told: where the step is, how many attempts it had, how it failed, what it has put out."""
+    """What a hook is told of its step: which it is, its state, how many attempts it had, and how it failed."""
 
     position: int
     name: str
