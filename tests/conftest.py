@@ -21,6 +21,10 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Programs that the tests start buffer their output and keep their bytecode as they do for users.
+for setting in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
+    os.environ.pop(setting, None)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 FEATURE_ROW = re.compile(r"^\|\s*([A-Z]+-\d+)\s*\|", re.MULTILINE)
 shown: dict[str, list[str]] = {}

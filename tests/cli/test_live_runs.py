@@ -124,7 +124,8 @@ def test_a_follower_is_ended_by_control_c_without_a_traceback(waiting):
         [CUPOLA, "logs", "last", "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert follower.stdout is not None
-    follower.stdout.readline()
+    assert follower.stdout.readline() == "first is done\n"
+    assert waiting.poll() is None
     follower.send_signal(signal.SIGINT)
     _, said = follower.communicate(timeout=30)
     assert follower.returncode == 130

@@ -30,13 +30,13 @@ def logs(given: Sequence[str]) -> int:
     if chosen.json:
         _print_json(lines, as_array=not chosen.follow)
     else:
-        _print_lines(lines, times=chosen.times)
+        _print_lines(lines, times=chosen.times, at_once=chosen.follow)
     if step is not None and step.status is StepStatus.CACHED and not chosen.json:
         note(f"{step.name} did not run: see `cupola logs {step.record.from_run} {step.name}`")
     return 0
 
 
-def _print_lines(lines: Iterable[Line], *, times: bool) -> None:
+def _print_lines(lines: Iterable[Line], *, times: bool, at_once: bool) -> None:
     # In a terminal, what could move its cursor is taken out; a file or pipe gets what was written.
     clean, colour = is_terminal(), in_colour()
     for line in lines:
@@ -45,7 +45,8 @@ def _print_lines(lines: Iterable[Line], *, times: bool) -> None:
             at = plain.plain_time(line.time) or ""
             text = f"{at[:23]} {line.stream or '-':<6} {line.level or '-':<8} {text}"
         sys.stdout.write(text + "\n")
-        if clean:
+        # Whoever follows a run reads on as it goes, in a pipe as well (`cupola logs last -f | grep loss`).
+        if at_once:
             sys.stdout.flush()
 
 
