@@ -29,6 +29,7 @@ _NUMPY: dict[Any, tuple[str, ...]] = {
     int: ("integer",), float: ("integer", "floating"), complex: ("number",), bool: ("bool_",), str: ("str_",)
 }  # fmt: skip
 _ITEMS: dict[Any, type] = {str: str, bytes: int, bytearray: int, memoryview: int, range: int}
+_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _PLAIN_CONTAINERS = (list, tuple, set, frozenset, dict, collections.deque, collections.OrderedDict,
                      collections.defaultdict, collections.Counter)  # fmt: skip
 
@@ -72,6 +73,14 @@ def is_instance(value: Any, wanted: Any, *, every: bool = False, stand_in: Calla
         return _Values(every, stand_in).fits(value, wanted)
     except RecursionError:
         return True
+
+
+def _all_fit(given: type, wanted: Any) -> bool:
+    """Whether all values of a class are known to fit, so that none of them needs a look."""
+    try:
+        return _known_fits(given, wanted)
+    except TypeError:  # a note inside of Annotated may have no hash
+        return False
 
 
 def _simple(annotation: Any, *, given: bool = False) -> Any:
@@ -275,6 +284,9 @@ class _Values:
         self.stand_in = stand_in
 
     def fits(self, value: Any, wanted: Any) -> bool:
+        kind = cast("type[Any]", type(value))
+        if self.stand_in is None and kind in _SCALARS and _all_fit(kind, wanted):
+            return True
         given = self.stand_in(value) if self.stand_in else None
         if given is not None:
             return _fits(given, wanted)
