@@ -90,14 +90,20 @@ class StepContext:
     __slots__ = ("artifacts", "attempt", "outputs", "pipeline", "recorded", "run", "step")
 
     def __init__(
-        self, run: RunInfo, pipeline: PipelineInfo, step: StepInfo, outputs: tuple[str, ...], artifacts: ArtifactAccess
+        self,
+        run: RunInfo,
+        pipeline: PipelineInfo,
+        step: StepInfo,
+        outputs: tuple[str, ...],
+        artifacts: ArtifactAccess,
+        attempt: int = 1,
     ) -> None:
         self.run = run
         self.pipeline = pipeline
         self.step = step
         self.outputs = outputs
         self.artifacts = artifacts
-        self.attempt = 1
+        self.attempt = attempt
         self.recorded = Recorded()
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -56,8 +57,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
         blobs: Where values are stored.
         artifacts: What steps may do with artifacts by name.
         tell_hook: Calls a hook of the user's with a `StepRun` for a moment.
-        report: Tells the driver that an attempt of a step failed and another one is to follow after so many seconds;
-            false when none may.
         put_back: Puts back what steps change of this process.
         is_captured: Whether what the process prints goes into this run's log.
         chains: The fold of the middlewares for each combination of options that came up.
@@ -69,7 +68,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     blobs: Blobs
     artifacts: ArtifactAccess
     tell_hook: Callable[[Hook, Moment], None]
-    report: Callable[[int, int, Failure, float], bool]
     put_back: Callable[[], None]
     is_captured: bool
     chains: dict[tuple[int, bool], Proceed] = {}
@@ -82,6 +80,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         position: Its place in the snapshot.
         spec, options: What the snapshot says of it.
         live: Its function, annotations and hooks.
+        attempt, tries: Number of the attempt among all of the step, and among those that count for its `Retry`.
         manifests: Stored outputs of the steps it reads from, by position and output name.
         shared: Those of them that may be passed on as the very object.
     """
@@ -90,75 +89,77 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     spec: StepSpec
     options: StepOptions
     live: LiveStep
+    attempt: int
+    tries: int
     manifests: Mapping[tuple[int, str], Manifest]
     shared: Shared
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What became of a task.
+    """What became of an attempt.
 
     Attributes:
         status: `completed`, `failed` or `cancelled`.
-        attempts: Number of the last attempt.
         outputs: The declared outputs, in order, then what was saved by name.
         objects: Outputs by name that may be passed on as the very object.
         recorded: What the step recorded besides.
-        usage: What the last attempt used.
+        usage: What it used.
         failure: The record of the exception.
         error: The exception itself.
+        again_after_s: Seconds after which another attempt is to follow; None when none is.
     """
 
     status: StepStatus
-    attempts: int
     recorded: Recorded
     usage: Usage
     outputs: tuple[OutputRecord, ...] = ()
     objects: Mapping[str, Any] = {}
     failure: Failure | None = None
     error: BaseException | None = None
+    again_after_s: float | None = None
 
 
 def run_task(task: Task, services: Services) -> Outcome:
-    """Run one step in this process and say what became of it; never raises what the step raised."""
+    """Run one attempt of a step in this process and say what became of it; never raises what the step raised."""
     context = StepContext(
         services.run,
         services.pipeline,
         StepInfo(task.spec.name, task.spec.source, task.position),
         tuple(output.name for output in task.spec.outputs),
         services.artifacts,
+        task.attempt,
     )
     attempt = Attempt(
-        number=1,
+        number=task.attempt,
+        tries=task.tries,
         options=task.options,
         context=context,
         hooks=task.live.hooks,
         retry_on=task.live.retry_on,
         call=lambda: call_step(task, services, context),
         tell_hook=services.tell_hook,
-        report=lambda number, failure, delay_s: services.report(task.position, number, failure, delay_s),
         put_back=services.put_back,
         is_captured=services.is_captured,
         failure_of=lambda error: describe_failure(error, services.root),
     )
-    before = _usage()
+    before = _cpu_s()
     token = enter_step(context)
     try:
         outputs, objects = _chain_for(attempt, task, services)(attempt)
     except BaseException as error:  # whatever a step raises, SystemExit and interrupts too, is the step's outcome
         return Outcome(
             status=StepStatus.FAILED if is_failure(error) else StepStatus.CANCELLED,
-            attempts=attempt.number,
             recorded=context.recorded,
             usage=_usage(before),
             outputs=tuple(context.recorded.saved),
             failure=describe_failure(error, services.root),
             error=error,
+            again_after_s=attempt.again_after_s,
         )
     finally:
         leave_step(token)
     return Outcome(
         status=StepStatus.COMPLETED,
-        attempts=attempt.number,
         recorded=context.recorded,
         usage=_usage(before),
         outputs=outputs,
@@ -326,11 +327,12 @@ def _check_type(value: Any, annotation: Any, spec: OutputSpec, task: Task) -> No
     )
 
 
-_NONE = Usage()
+def _usage(cpu_before_s: float) -> Usage:
+    """Return what this process and its ended children used since then; the peak is the process's own so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Usage(_cpu_s() - cpu_before_s, peak if sys.platform == "darwin" else peak * 1024)
 
 
-def _usage(before: Usage = _NONE) -> Usage:
-    """Return what this process and its ended children used since before; the peak is the process's own so far."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return Usage(cpu_s - before.cpu_s, own.ru_maxrss if sys.platform == "darwin" else own.ru_maxrss * 1024)
+def _cpu_s() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime

@@ -28,31 +28,32 @@ class Attempt(msgspec.Struct, kw_only=True):
     """One attempt of one step, seen from the worker.
 
     Attributes:
-        number: Number of the attempt, from 1; `retry` counts it up.
+        number: Number of the attempt among all of the step, from 1.
+        tries: Number of the attempt in this series, which a resumed run begins anew.
         options: The step's options.
         context: What the running step can ask and record.
         hooks: The user's functions by event.
         retry_on: Exception classes that are worth another attempt; empty for all.
         call: Runs the function on its inputs and stores its outputs.
         tell_hook: Calls one hook with a `StepRun` for a moment.
-        report: Tells the driver that this attempt failed and another one is to follow after so many seconds; false when
-            the run is being stopped, so that none may.
         failure_of: Turns an exception into its record.
         put_back: Puts back what a step changed of the process it shares with its caller.
         is_captured: Whether what the process prints goes into this run's log.
+        again_after_s: Seconds after which another attempt is to follow; None when none is. Set by `retry`.
     """
 
     number: int
+    tries: int
     options: StepOptions
     context: StepContext
     hooks: Mapping[str, Hook]
     retry_on: tuple[type[BaseException] | str, ...]
     call: Callable[[], Any]
     tell_hook: Callable[[Hook, Moment], None]
-    report: Callable[[int, Failure, float], bool]
     failure_of: Callable[[BaseException], Failure]
     put_back: Callable[[], None]
     is_captured: bool
+    again_after_s: float | None = None
 
 
 Proceed = Callable[[Attempt], Any]

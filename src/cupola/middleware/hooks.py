@@ -21,10 +21,13 @@ def wrap(proceed: Proceed) -> Proceed:
     """Return `proceed` with the hooks around it."""
 
     def run(attempt: Attempt) -> Any:
-        _call("on_start", attempt, StepStatus.RUNNING, None)
+        if attempt.tries == 1:
+            _call("on_start", attempt, StepStatus.RUNNING, None)
         try:
             result = proceed(attempt)
         except BaseException as error:
+            if attempt.again_after_s is not None:
+                raise
             failure = attempt.failure_of(error)
             status = StepStatus.FAILED if is_failure(error) else StepStatus.CANCELLED
             if status is StepStatus.FAILED:

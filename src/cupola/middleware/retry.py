@@ -1,11 +1,12 @@
-"""Tries a failed step again, as often and as late as its `Retry` says."""
+"""Decides whether a failed attempt is worth another one, and after how long, as the step's `Retry` says.
+
+The next attempt is the driver's to start: whatever waits for it holds no worker meanwhile.
+"""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from cupola.context import Recorded
 from cupola.middleware.attempt import Attempt, Proceed
 from cupola.snapshot import StepOptions
 
@@ -16,39 +17,36 @@ def applies(attempt: Attempt) -> bool:
 
 
 def wrap(proceed: Proceed) -> Proceed:
-    """Return `proceed` with further attempts after a failure."""
+    """Return `proceed` with a note, after a failure, of when to try again."""
 
     def run(attempt: Attempt) -> Any:
-        while True:
-            try:
-                return proceed(attempt)
-            except Exception as error:
-                if attempt.number >= attempt.options.attempts or not _is_worth_it(error, attempt.retry_on):
-                    raise
-                import random  # here, since it is heavy and seldom needed
-
-                delay_s = delay_after(attempt.number, attempt.options, random.random())
-                if not attempt.report(attempt.number, attempt.failure_of(error), delay_s):
-                    raise
-            time.sleep(delay_s)
-            attempt.number += 1
-            attempt.context.attempt = attempt.number
-            # What the failed attempt recorded goes with it; only the last one's travels with the result.
-            attempt.context.recorded = Recorded()
+        try:
+            return proceed(attempt)
+        except Exception as error:
+            if attempt.tries < attempt.options.attempts and _is_worth_it(error, attempt.retry_on):
+                attempt.again_after_s = random_delay(attempt.tries, attempt.options)
+            raise
 
     return run
 
 
-def delay_after(attempt: int, options: StepOptions, chance: float) -> float:
+def random_delay(tries: int, options: StepOptions) -> float:
+    """Return the seconds to wait after so many attempts, with jitter."""
+    import random  # here, since it is heavy and seldom needed
+
+    return delay_after(tries, options, random.random())
+
+
+def delay_after(tries: int, options: StepOptions, chance: float) -> float:
     """Return the seconds to wait after an attempt.
 
     Args:
-        attempt: Number of the attempt that failed, from 1.
+        tries: How many attempts there were in this series, at least 1.
         options: The retry policy.
         chance: A random number from 0 to 1 for the jitter.
     """
     # The exponent is bounded so that a long series can't overflow before `max_delay` cuts it.
-    grown = options.delay * options.backoff ** min(attempt - 1, 64)
+    grown = options.delay * options.backoff ** min(tries - 1, 64)
     return min(options.max_delay, grown) * (1 + options.jitter * chance)
 
 
