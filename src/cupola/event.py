@@ -11,7 +11,7 @@ import functools
 
 import msgspec
 
-from cupola.entities.artifact import OutputRecord
+from cupola.entities.artifact import Manifest, OutputRecord
 from cupola.entities.run import Failure, RunStatus, StepStatus
 
 FORMAT = 1
@@ -66,12 +66,19 @@ class RunMoved(_Event, frozen=True, array_like=True, tag=2):
 
 
 class StepStarted(_Event, frozen=True, array_like=True, tag=3):
-    """An attempt of a step began. `step` is its position in the snapshot, here and below."""
+    """An attempt of a step began.
+
+    Attributes:
+        step: Its position in the snapshot, here and below; steps that were added to the run stand after those.
+        attempt: Number of the attempt, from 1.
+        log: Where its output begins in the log of its worker, in bytes.
+        worker: Number of the worker that runs it; 0 for the driver's own process.
+    """
 
     step: int
     attempt: int = 1
     log: int = 0
-    """Where the attempt's output begins in the run's log, in bytes."""
+    worker: int = 0
 
 
 class StepRetrying(_Event, frozen=True, array_like=True, tag=4):
@@ -215,6 +222,53 @@ class RunSealed(_Event, frozen=True, array_like=True, tag=11):
     versions: tuple[tuple[int, int, str], ...] = ()
 
 
+class MapExpanded(_Event, frozen=True, array_like=True, tag=12):
+    """A step that is mapped over items got its children, before the first of them starts.
+
+    Attributes:
+        step: Position of the mapped step.
+        first: Position of its first child; the others follow in the order of the items.
+        count: How many there are.
+        items: The items of an input whose width was known only now, by its name; children read them as outputs
+            `name[index]` of the mapped step.
+    """
+
+    step: int
+    first: int
+    count: int
+    items: dict[str, tuple[Manifest, ...]] = {}
+
+
+class RunResumed(_Event, frozen=True, array_like=True, tag=13):
+    """A driver took over a run that had ended, or whose driver had; what isn't finished starts anew.
+
+    Attributes:
+        again: Steps that were finished or over and run again nevertheless, as their outputs are gone or they are to.
+        facts: As in `RunStarted`, of this driver.
+        snapshot: Id of the snapshot with the edited code of unfinished steps; empty when nothing was edited.
+        snapshot_bytes, snapshot_blob, places: As in `RunStarted`.
+    """
+
+    again: tuple[int, ...] = ()
+    facts: dict[str, str] = {}
+    snapshot: str = ""
+    snapshot_bytes: bytes = b""
+    snapshot_blob: str = ""
+    places: tuple[str, ...] = ()
+
+
+class RunFacts(_Event, frozen=True, array_like=True, tag=14):
+    """What was found out about the run's code and surroundings while it ran: see `engine.provenance`.
+
+    Attributes:
+        facts: Facts by name, such as `commit`.
+        blobs: Digests of blobs by what they hold, such as `archive`.
+    """
+
+    facts: dict[str, str] = {}
+    blobs: dict[str, str] = {}
+
+
 Event = (
     RunStarted
     | RunMoved
@@ -227,6 +281,9 @@ Event = (
     | RunFinished
     | RunLost
     | RunSealed
+    | MapExpanded
+    | RunResumed
+    | RunFacts
 )
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -310,6 +367,15 @@ def fold(state: RunState, event: Event) -> RunState:  # noqa: C901 — one flat 
                     step.status = StepStatus.LOST
         case RunSealed():
             state.sealed = True
+        case RunResumed():
+            state.status, state.failure, state.sealed = RunStatus.RUNNING, None, False
+            for number, step in state.steps.items():
+                if not step.status.has_outputs or number in event.again:
+                    step.status, step.outputs = StepStatus.PENDING, ()
+        case MapExpanded():
+            _step(state, event.step).status = StepStatus.RUNNING
+        case RunFacts():
+            pass
     return state
 
 

@@ -96,13 +96,22 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One attempt of a step. `log` is its byte range in the run's log; `failure` is None when it went well."""
+    """One attempt of a step.
+
+    Attributes:
+        number: Number of the attempt, from 1.
+        started_at, ended_at: Seconds since 1970, by the driver's clock.
+        log: Byte range of its output in the log of its worker.
+        failure: None when it went well.
+        worker: Number of the worker that ran it; 0 for the driver's own process.
+    """
 
     number: int
     started_at: float
     ended_at: float | None = None
     log: tuple[int, int] = (0, 0)
     failure: Failure | None = None
+    worker: int = 0
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
