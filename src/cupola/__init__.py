@@ -127,9 +127,9 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'cupola' has no attribute {name!r}")
-    import importlib
+    from cupola.late import load
 
-    value = getattr(importlib.import_module(home), name)
+    value = getattr(load(home), name)
     globals()[name] = value
     return value
 

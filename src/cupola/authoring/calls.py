@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cupola import engine
 from cupola.authoring.requests import Request, compile_request, source_root
 from cupola.client.connect import connect
 from cupola.client.reading import RunReader
@@ -18,7 +19,6 @@ from cupola.compiler.source import program_file
 from cupola.compiler.trace import PipelineDefinition, caller_place, match
 from cupola.engine.display import make_reporter
 from cupola.engine.launch import Audience, Launched, launch_run
-from cupola.engine.plan import Plan, plan_run
 from cupola.engine.reporter import Screen, Silent
 from cupola.engine.site import Site
 from cupola.entities.run import RunStatus
@@ -26,10 +26,13 @@ from cupola.errors import CupolaError, RunAtImport, RunCancelled, RunFailed
 from cupola.middleware.attempt import Hook, Moment
 from cupola.settings import read_setting
 
+if TYPE_CHECKING:
+    from cupola.engine.plan import Plan
+
 
 def plan_request(request: Request) -> Plan:
     """Return what a run would do with each step, and why."""
-    return plan_run(compile_request(request), open_site(request.pipeline))
+    return engine.plan.plan_run(compile_request(request), open_site(request.pipeline))
 
 
 def run_request(request: Request, *, quiet: bool = False) -> tuple[Run, CupolaError | None]:

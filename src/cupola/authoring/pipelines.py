@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 
 import msgspec
 
+from cupola import authoring, client
 from cupola.authoring.arguments import PipelineArguments, read_knobs
 from cupola.authoring.steps import own_name, refuse_shadowing
 from cupola.compiler.annotations import place_of
@@ -55,9 +56,7 @@ class Pipeline(Generic[P, R_co]):
             # Typed as a run, since that is what it is everywhere else; `inline` is the same, typed for checkers.
             part: Any = self.inline(*args, **kwargs)
             return part
-        from cupola.authoring.calls import run_request
-
-        run, error = run_request(self._request(args, kwargs))
+        run, error = authoring.calls.run_request(self._request(args, kwargs))
         if error is not None:
             raise error
         return run
@@ -99,27 +98,19 @@ class Pipeline(Generic[P, R_co]):
 
     def compile(self, *args: P.args, **kwargs: P.kwargs) -> Snapshot:
         """Return the snapshot for these parameters; nothing runs and nothing is stored."""
-        from cupola.authoring.requests import compile_request
-
-        return compile_request(self._request(args, kwargs)).snapshot
+        return authoring.requests.compile_request(self._request(args, kwargs)).snapshot
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """Return what a run with these parameters would do with each step, and why; nothing runs."""
-        from cupola.authoring.calls import plan_request
-
-        return plan_request(self._request(args, kwargs))
+        return authoring.calls.plan_request(self._request(args, kwargs))
 
     def draw(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the graph as text."""
-        from cupola.client.draw import draw_snapshot
-
-        return draw_snapshot(self.compile(*args, **kwargs))
+        return client.draw.draw_snapshot(self.compile(*args, **kwargs))
 
     def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
-        from cupola.authoring.calls import given_arguments
-        from cupola.authoring.requests import Request
-
-        return Request(pipeline=self.definition, arguments=given_arguments(self.definition, args, kwargs))
+        arguments = authoring.calls.given_arguments(self.definition, args, kwargs)
+        return authoring.requests.Request(pipeline=self.definition, arguments=arguments)
 
     def __reduce__(self) -> str:
         # By name, as functions are: a child process finds the pipeline where its module defines it.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cupola import values
+from cupola import authoring, values
 from cupola.authoring.plain import is_plain_call
 from cupola.client.client import Client
 from cupola.client.views import ArtifactVersion, Run, StepRun
@@ -207,9 +207,6 @@ def register_artifact(uri: str | os.PathLike[str], name: str, **options: Any) ->
 
 
 def _save_outside(value: Any, config: ArtifactConfig) -> None:
-    from cupola.authoring.calls import run_request
-    from cupola.authoring.requests import Request
-
     def give() -> Any:
         return value
 
@@ -222,7 +219,7 @@ def _save_outside(value: Any, config: ArtifactConfig) -> None:
         add_call(trace, step, (), {})
 
     pipeline = PipelineDefinition(function=wire, name="save_artifact", knobs=PipelineKnobs())
-    _run, error = run_request(Request(pipeline=pipeline), quiet=True)
+    _run, error = authoring.calls.run_request(authoring.requests.Request(pipeline=pipeline), quiet=True)
     if error is not None:
         raise error
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 
 import msgspec
 
+from cupola import authoring
 from cupola.authoring.arguments import StepArguments, read_knobs
 from cupola.authoring.plain import call_plainly
 from cupola.compiler.annotations import label_of, place_of
@@ -103,8 +104,6 @@ class Step(Generic[P, R_co]):
         Raises:
             RunFailed: The step failed.
         """
-        from cupola.authoring.calls import given_arguments, run_request
-        from cupola.authoring.requests import Request
 
         def call(*places: Any, **values: Any) -> Any:
             trace = current_trace()
@@ -117,7 +116,8 @@ class Step(Generic[P, R_co]):
             name=self.name,
             knobs=PipelineKnobs(),
         )
-        run, error = run_request(Request(pipeline=alone, arguments=given_arguments(alone, args, kwargs)))
+        arguments = authoring.calls.given_arguments(alone, args, kwargs)
+        run, error = authoring.calls.run_request(authoring.requests.Request(pipeline=alone, arguments=arguments))
         if error is not None:
             raise error
         return run

@@ -6,16 +6,14 @@ Help of the whole needs no command's module; each command's module is imported w
 from __future__ import annotations
 
 import codecs
-import gc
-import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from types import ModuleType
 
 from cupola.errors import ConfigError, CupolaError
+from cupola.late import load
 from cupola.suggest import nearest
 from cupola.text import printable
 
@@ -80,16 +78,7 @@ def _dispatch(given: Sequence[str]) -> int:
     if command is None:
         raise _unknown(name)
     module, function, _help_line = command
-    return getattr(_load(f"cupola.cli.{module}"), function)(rest)
-
-
-def _load(module: str) -> ModuleType:
-    # Nothing that an import makes is garbage; looking for some costs a tenth of what a list takes.
-    gc.disable()
-    try:
-        return importlib.import_module(module)
-    finally:
-        gc.enable()
+    return getattr(load(f"cupola.cli.{module}"), function)(rest)
 
 
 def _help() -> str:

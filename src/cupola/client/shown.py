@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from cupola import values
-from cupola.client.moments import local_time, time_span
+from cupola import client, values
 from cupola.client.names import Named
-from cupola.client.page import Page, render_html, render_text
 from cupola.entities.run import AttemptRecord, Failure, RunRecord, StepRecord
 from cupola.errors import NotFound
+from cupola.ids import now
 from cupola.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from cupola.client.page import Page
 
 T = TypeVar("T")
 
@@ -30,10 +32,10 @@ class Shown(ABC):
         """Return what is worth saying, as data."""
 
     def __str__(self) -> str:
-        return render_text(self.page()).rstrip("\n")
+        return client.page.render_text(self.page()).rstrip("\n")
 
     def _repr_html_(self) -> str:
-        return render_html(self.page())
+        return client.page.render_html(self.page())
 
 
 class Ran(Shown):
@@ -98,6 +100,19 @@ class SnapshotView(msgspec.Struct, frozen=True):
     id: str
     data: bytes
     graph: Snapshot
+
+
+def local_time(at: float | None) -> datetime.datetime | None:
+    """Return a time as an aware datetime in the local zone."""
+    return None if at is None else datetime.datetime.fromtimestamp(at).astimezone()
+
+
+def time_span(started_at: float | None, ended_at: float | None) -> datetime.timedelta | None:
+    """Return how long something took, or has taken until now; None when it hasn't begun."""
+    started = local_time(started_at)
+    ended = local_time(now() if ended_at is None else ended_at)
+    # The difference of the two times as they are shown, to the microsecond.
+    return None if started is None or ended is None else max(datetime.timedelta(0), ended - started)
 
 
 def show_attempt(record: AttemptRecord) -> Attempt:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cupola.client import describe
+from cupola import client
 from cupola.client.connect import Connection
-from cupola.client.lineage import Lineage, trace_lineage
-from cupola.client.moments import local_time
-from cupola.client.shown import Shown, decoded
-from cupola.client.stored import default_file_name, download_version, load_version, preview_version
+from cupola.client.shown import Shown, decoded, local_time
 from cupola.entities.artifact import VersionRecord
 from cupola.text import printable, size
+
+if TYPE_CHECKING:
+    from cupola.client.lineage import Lineage
 
 
 class StoredVersion(Shown):
@@ -47,7 +47,7 @@ class StoredVersion(Shown):
     @property
     def ref(self) -> str:
         """What names the version: `name:version`."""
-        return describe.version_name(self.record)
+        return client.describe.version_name(self.record)
 
     @property
     def type(self) -> str:
@@ -98,11 +98,11 @@ class StoredVersion(Shown):
             MaterializerError: It can't be loaded so.
         """
         del lazy  # what it asks for is what each materializer does anyway
-        return load_version(self._connection, self.record, as_type, allow_pickle=allow_pickle)
+        return client.stored.load_version(self._connection, self.record, as_type, allow_pickle=allow_pickle)
 
     def preview(self) -> str:
         """Return a short text about the value, made without loading any class of yours."""
-        return preview_version(self._connection, self.record)
+        return client.stored.preview_version(self._connection, self.record)
 
     def download(self, path: str | Path) -> Path:
         """Write the value to a file or folder and return its path.
@@ -115,16 +115,16 @@ class StoredVersion(Shown):
             Conflict: Something is there already.
             MaterializerError: It can't be written in the form that the ending asks for.
         """
-        return download_version(self._connection, self.record, Path(path))
+        return client.stored.download_version(self._connection, self.record, Path(path))
 
     @property
     def file_name(self) -> str:
         """A plain name for a download, with the ending of its form."""
-        return default_file_name(self._connection, self.record)
+        return client.stored.default_file_name(self._connection, self.record)
 
     def lineage(self) -> Lineage:
         """Return the steps and versions that this one was made from."""
-        return trace_lineage(self._connection, self.record)
+        return client.lineage.trace_lineage(self._connection, self.record)
 
     def __repr__(self) -> str:
         return f"<ArtifactVersion {printable(self.ref)} {printable(self.type)}, {size(self.size)}>"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime
 
 from cupola.client.connect import Connection
-from cupola.client.moments import local_time
 from cupola.client.page import Page
 from cupola.client.search import iterate
-from cupola.client.shown import Shown
+from cupola.client.shown import Shown, local_time
 from cupola.client.views import ArtifactVersion, Run, open_run
 from cupola.entities.artifact import ArtifactRecord
 from cupola.entities.run import PipelineRecord

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cupola import logfile
-from cupola.client import describe
-from cupola.client.configuration import read_configuration
+from cupola import client, engine
 from cupola.client.connect import Connection, connect
-from cupola.client.draw import draw_snapshot
 from cupola.client.given import Loadable, resolve, sources_in
 from cupola.client.names import Named
-from cupola.client.page import Page
 from cupola.client.reading import RunReader
 from cupola.client.shown import Attempt, Ran, SnapshotView, decoded, only_output, show_attempt
 from cupola.client.stored_version import StoredVersion
-from cupola.engine.explain import CacheReport, explain_step
 from cupola.entities.run import RunRecord, RunStatus, StepRecord, StepStatus
 from cupola.event import Usage
 from cupola.snapshot import Source
 from cupola.store import OWNER, ConsumersOf
 from cupola.text import count, printable, size
+
+if TYPE_CHECKING:
+    from cupola import logfile
+    from cupola.client.page import Page
+    from cupola.engine.explain import CacheReport
 
 
 class ArtifactVersion(StoredVersion):
@@ -48,7 +48,7 @@ class ArtifactVersion(StoredVersion):
     def page(self) -> Page:
         """Return what is worth saying of the version, as data."""
         producer = self.producer
-        return describe.describe_version(
+        return client.describe.describe_version(
             self.record, self.preview(), f"step {producer.name} of run {producer.run.name}"
         )
 
@@ -142,7 +142,7 @@ class StepRun(Ran):
     @property
     def cache(self) -> CacheReport:
         """Whether an earlier result stood for it, and if not, what had changed."""
-        return explain_step(self._reader.connection.store, self._reader.whole_record(), self.record.name)
+        return engine.explain.explain_step(self._reader.connection.store, self._reader.whole_record(), self.record.name)
 
     def logs(self, *, follow: bool = False) -> logfile.Log | Iterator[logfile.Line]:
         """Return what it printed and logged: text that can be iterated as lines with time, level and stream.
@@ -157,10 +157,12 @@ class StepRun(Ran):
         spec = self._reader.spec(self.record.position)
         inputs = {name: short(value) for name, value in self.inputs.items()}
         outputs = self._reader.outputs(self.record.position)
-        return describe.describe_step(self.record, spec, inputs, outputs, self._reader.names_of_sources([self.record]))
+        return client.describe.describe_step(
+            self.record, spec, inputs, outputs, self._reader.names_of_sources([self.record])
+        )
 
     def __repr__(self) -> str:
-        took = describe.took(self.record)
+        took = client.describe.took(self.record)
         return f"<StepRun {printable(self.name)} {self.status}{f' in {took}' if took else ''}>"
 
     def _where(self) -> str:
@@ -238,7 +240,7 @@ class Run(Ran):
     @property
     def config(self) -> dict[str, Any]:
         """What held in this run, in the shape of a configuration file, and under `origins` where it was said."""
-        return read_configuration(self.record, self._reader.snapshot())
+        return client.configuration.read_configuration(self.record, self._reader.snapshot())
 
     @property
     def snapshot(self) -> SnapshotView:
@@ -262,7 +264,7 @@ class Run(Ran):
     def draw(self, format: str = "text") -> str:  # noqa: A002 — the word that people expect
         """Return the graph with the state of each step, as `text`, `mermaid` or `svg`."""
         statuses = {position: step.status for position, step in self._reader.steps().items()}
-        return draw_snapshot(self._reader.snapshot(), statuses, format)
+        return client.draw.draw_snapshot(self._reader.snapshot(), statuses, format)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Return when the run is over.
@@ -284,12 +286,12 @@ class Run(Ran):
             recorded.get(place) or self._reader.pending(place) for place in range(len(self._reader.snapshot().steps))
         ]
         outputs = {name: short(value) for name, value in self.outputs.items()}
-        return describe.describe_run(self.record, steps, outputs, self._reader.names_of_sources(steps))
+        return client.describe.describe_run(self.record, steps, outputs, self._reader.names_of_sources(steps))
 
     def __repr__(self) -> str:
         record = self.record
         counted = count(sum(record.steps.values()), "step")
-        return f"<Run {printable(record.name)} {record.status}, {counted}, {describe.took(record)}>"
+        return f"<Run {printable(record.name)} {record.status}, {counted}, {client.describe.took(record)}>"
 
 
 def short(value: Loadable) -> str:
@@ -297,7 +299,7 @@ def short(value: Loadable) -> str:
     if isinstance(value, ArtifactVersion):
         return f"{value.ref} ({value.type}, {size(value.size)})"
     text = str(value.preview())
-    return text if len(text) <= describe.VALUE_LETTERS else text[: describe.VALUE_LETTERS - 1] + "…"
+    return text if len(text) <= client.describe.VALUE_LETTERS else text[: client.describe.VALUE_LETTERS - 1] + "…"
 
 
 def read_values(reader: RunReader, noun: str, sources: Mapping[str, Source], where: str) -> Named[Loadable]:

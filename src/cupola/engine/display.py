@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cupola import engine
 from cupola.engine.reporter import Plain, Reporter, Screen, Silent
 from cupola.settings import read_setting
 
@@ -16,7 +17,5 @@ def make_reporter() -> Reporter:
         return Silent(screen)
     able = screen.is_terminal and os.environ.get("TERM", "dumb") != "dumb"
     if able and wanted in ("auto", "live"):
-        from cupola.engine.live import Live  # only where there is a terminal to draw on
-
-        return Live(screen)
+        return engine.live.Live(screen)
     return Plain(screen)
