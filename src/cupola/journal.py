@@ -16,12 +16,13 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from cupola import digest
-from cupola.errors import CupolaError, Damaged, Fenced, Unreachable
+from cupola.errors import CupolaError, Damaged, Fenced, NotFound, Unreachable
 
 FORMAT = b"CPJ1"
 _HEADER = struct.Struct("<4sIQ")
@@ -71,9 +72,11 @@ class JournalWriter:
     Attributes:
         head: Sequence number of the last event written.
         epoch: The epoch of this journal.
+        folder: The run's folder.
     """
 
     def __init__(self, folder: Path, epoch: int, head: int, *, sync: bool = False) -> None:
+        self.folder = folder
         self.epoch = epoch
         self.head = head
         self._sync = sync
@@ -141,14 +144,14 @@ class JournalReader:
         An incomplete or damaged last frame of a file ends it for now. A later epoch's file begins where its first
         sequence number says, whatever follows that in the file before.
         """
-        for epoch in epochs(self._folder):
-            if epoch < self._epoch:
-                continue
+        known = [epoch for epoch in epochs(self._folder) if epoch >= self._epoch]
+        for place, epoch in enumerate(known):
             if epoch > self._epoch:
                 self._epoch, self._offset = epoch, 0
-            yield from self._read_file()
+            end = min((first_of(self._folder, later) for later in known[place + 1 :]), default=_NEVER)
+            yield from self._read_file(end)
 
-    def _read_file(self) -> Iterator[Frame]:
+    def _read_file(self, before: int) -> Iterator[Frame]:
         try:
             with open(self._folder / f"journal.{self._epoch}", "rb") as file:
                 file.seek(self._offset)
@@ -168,12 +171,27 @@ class JournalReader:
                 )
             self._next, at = first, _HEADER.size
         for event, end in frames(data, at):
+            if self._next >= before:
+                return
             self._offset += end - at
             if at == _HEADER.size and self._offset == end - at:
                 self._offset += _HEADER.size
             at = end
             yield Frame(self._next, self._epoch, event)
             self._next += 1
+
+
+_NEVER = 2**63
+
+
+def first_of(folder: Path, epoch: int) -> int:
+    """Return the sequence number of the first event of an epoch's journal; beyond all while it has none."""
+    try:
+        with open(folder / f"journal.{epoch}", "rb") as file:
+            head = file.read(_HEADER.size)
+    except FileNotFoundError:
+        return _NEVER
+    return _HEADER.unpack(head)[2] if len(head) == _HEADER.size else _NEVER
 
 
 def frame(event: bytes) -> bytes:
@@ -240,6 +258,10 @@ class RunLock:
             _close_locks_in_children()
         _held[file] = self
 
+    def is_lost(self) -> bool:
+        """Tell whether another driver took the run over by force: it put a lock of its own in the place of this one."""
+        return not os.fstat(self._file).st_nlink
+
     def release(self) -> None:
         """Let others write."""
         if _held.pop(self._file, None) is not None:
@@ -276,6 +298,34 @@ def lock_run(folder: Path) -> RunLock | None:
     return RunLock(file)
 
 
+def reopen(home: Path, run: str) -> RunLock | None:
+    """Take the lock of a run that has begun, and put its folder back among the live ones; None when it is held.
+
+    Raises:
+        NotFound: The run has no folder any more.
+    """
+    for _attempt in range(3):
+        folder = run_folder(home, run)
+        lock = lock_run(folder)
+        if lock is not None:
+            if folder != live_folder(home, run):
+                os.makedirs(live_folder(home, run).parent, exist_ok=True)
+                os.rename(folder, live_folder(home, run))
+            return lock
+        if folder.is_dir():
+            # Held, unless it was moved between the two looks.
+            if folder == run_folder(home, run):
+                return None
+            continue
+    raise NotFound(f"run {run} has no journal any more", where=str(live_folder(home, run)), fix="it can be run anew")
+
+
+def take_over(folder: Path) -> None:
+    """Take a run from a driver that lives but is stuck: it finds itself fenced at its next write."""
+    with suppress(FileNotFoundError):
+        os.unlink(folder / "lock")
+
+
 def _is_at(path: Path, file: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))
@@ -290,6 +340,17 @@ def read_holder(folder: Path) -> Holder | None:
     except (OSError, ValueError):
         return None
     return Holder(int(pid), started, host)
+
+
+def fenced(folder: Path) -> Fenced:
+    """Return the error of a driver whose run another one has taken over."""
+    winner = read_holder(folder)
+    who = f"process {winner.pid} on {winner.host}" if winner else "another driver"
+    return Fenced(
+        f"run {folder.name} was taken over by {who}: nothing of this process is recorded any more",
+        where=str(folder),
+        fix="let that one go on; `cupola ps` shows it",
+    )
 
 
 def process_start(pid: int) -> str:

@@ -7,7 +7,7 @@ worker, or skips it. Each event is in the journal before anything depends on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import StepReporter
 from cupola.engine.results import Flight, cached_event, failed_event, finished_event, stopped_outcome
+from cupola.engine.resume import Reached
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import RunStatus, StepStatus
@@ -77,7 +78,9 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 class Driver:
     """Drives one run; made by `launch`, used once."""
 
-    def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo) -> None:
+    def __init__(
+        self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, reached: Reached | None = None
+    ) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
         self._site = site
@@ -104,6 +107,15 @@ class Driver:
             is_captured=desk.is_alone,
         )
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
+        self._attempts: Mapping[int, int] = {}
+        if reached is not None:
+            self._go_on_from(reached)
+
+    def _go_on_from(self, reached: Reached) -> None:
+        """Take what a run had reached as done."""
+        self._attempts = reached.attempts
+        for position, outputs in sorted(reached.done.items()):
+            self._keep(position, outputs)
 
     def drive(self) -> Verdict:
         """Run all steps; record how the run ended."""
@@ -155,7 +167,7 @@ class Driver:
             spec=spec,
             options=options,
             live=live,
-            attempt=1,
+            attempt=self._attempts.get(position, 0) + 1,
             tries=1,
             manifests=self._manifests,
             shared=self._shared,
@@ -237,7 +249,7 @@ class Driver:
         changed = [label for label, text in before.items() if after.digests.get(label) != text]
         return f"{', '.join(changed)} changed while the step ran" if changed else ""
 
-    def _keep(self, position: int, outputs: list[tuple[str, Manifest]]) -> None:
+    def _keep(self, position: int, outputs: Iterable[tuple[str, Manifest]]) -> None:
         """Note that a step is done; keep its outputs for as long as a step will read them."""
         self._graph.finish(position)
         if self._graph.is_read(position):

@@ -22,16 +22,27 @@ from cupola.engine.driver import Desk, Driver, Verdict
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import InOrder, Reporter, Silent
+from cupola.engine.resume import Reached, read_reached
 from cupola.engine.site import Site
 from cupola.entities.artifact import INLINE_BYTES
-from cupola.entities.run import RunStatus
-from cupola.errors import ConfigError, Unreachable
-from cupola.event import RunStarted
+from cupola.entities.run import RunRecord, RunStatus
+from cupola.errors import ConfigError, Conflict, Unreachable
+from cupola.event import RunResumed, RunStarted
 from cupola.failures import is_failure, print_failure
 from cupola.ids import new_id, now
-from cupola.journal import JournalWriter, RunLock, archive, cannot_write, live_folder, lock_run
+from cupola.journal import (
+    JournalWriter,
+    RunLock,
+    archive,
+    cannot_write,
+    live_folder,
+    lock_run,
+    read_holder,
+    reopen,
+    take_over,
+)
 from cupola.middleware.attempt import Hook, Moment
-from cupola.middleware.capture import start_capture
+from cupola.middleware.capture import Capture, start_capture
 from cupola.middleware.terminal import secure_descriptors
 from cupola.snapshot import Snapshot
 from cupola.store import OWNER, Condition, Query
@@ -110,51 +121,135 @@ def launch_run(
         Unreachable: The store can't be written.
     """
     refuse_later_options(compiled.snapshot)
-    secure_descriptors()
     run = new_id()
-    folder = live_folder(site.home, run)
+    started = _run_started(compiled, site, run, facts)
+    info = RunInfo(run, started.name, site.project, started.params)
+    moved = _other_source(compiled.snapshot, site)
     with ExitStack() as stack:
-        stack.callback(reporter.close)
-        is_alone = _enter_process(stack)
-        # First of all, so that a signal from here on ends the run by its record instead of leaving it lost.
-        interrupts = Interrupts()
-        stack.callback(interrupts.restore)
-        interrupts.install()
-        stack.callback(_make_folder(folder).release)
-        journal = JournalWriter(folder, 1, 0, sync=site.sync)
-        stack.callback(journal.close)
-        recorder = Recorder(run, journal, site.store)
-        started = _run_started(compiled, site, run, facts)
-        moved = _other_source(compiled.snapshot, site)
-        recorder.record(started)
-        capture = start_capture(folder, reporter.sink()) if is_alone else SharedOutput()
-        stack.callback(capture.stop)
-        if is_alone:
-            stack.callback(report_crashes())
-        reporter.run_started(started.name, run, started.pipeline, len(compiled.snapshot.steps))
+        stage = Stage(stack, site, info, audience, reporter)
+        stage.take(lambda: _make_folder(live_folder(site.home, run)))
+        desk = stage.begin(1, 0, started, compiled.snapshot)
         if moved:
             reporter.warn(moved)
-        desk = Desk(
-            recorder=recorder,
-            log=capture,
-            reporter=reporter if isinstance(reporter, Silent) else InOrder(reporter, capture.when_shown),
-            interrupts=interrupts,
-            is_alone=is_alone,
-            tell_step_hook=lambda hook, moment: audience.tell_step_hook(run, hook, moment),
-        )
-        verdict = _drive(compiled, site, desk, audience, RunInfo(run, started.name, site.project, started.params))
-        capture.stop()
-        reporter.run_finished(verdict.status, now() - started.at)
-        _seal(run, recorder, site)
+        verdict = _drive(compiled, site, stage, desk, None)
     return Launched(run=run, verdict=verdict)
 
 
-def _drive(compiled: Compiled, site: Site, desk: Desk, audience: Audience, run: RunInfo) -> Verdict:
-    _tell("on_start", compiled, desk, audience, run.id)
-    verdict = Driver(compiled, site, desk, run).drive()
+def resume_run(
+    rebind: Callable[[Reached], tuple[Compiled, RunResumed]],
+    site: Site,
+    audience: Audience,
+    reporter: Reporter,
+    run: RunRecord,
+    *,
+    by_force: bool = False,
+) -> Launched:
+    """Go on with a run where it stopped, in this process.
+
+    Args:
+        rebind: Returns what to run, given what was reached, and the event that says so.
+        site: Where.
+        audience: Who is told.
+        reporter: Shows the run; it is closed at the end.
+        run: The run.
+        by_force: Whether it is taken from a driver that lives.
+
+    Raises:
+        Conflict: A living driver has the run.
+        Damaged: Its journal can't be read.
+    """
+    info = RunInfo(run.id, run.name, site.project, run.params)
+    with ExitStack() as stack:
+        stage = Stage(stack, site, info, audience, reporter)
+        if by_force:
+            take_over(live_folder(site.home, run.id))
+        stage.take(lambda: _reopen(site.home, run))
+        reached = read_reached(live_folder(site.home, run.id), site.store, site.blobs)
+        compiled, resumed = rebind(reached)
+        refuse_later_options(compiled.snapshot)
+        desk = stage.begin(reached.epoch + 1, reached.head, resumed, compiled.snapshot)
+        verdict = _drive(compiled, site, stage, desk, reached)
+    return Launched(run=run.id, verdict=verdict)
+
+
+def _reopen(home: Path, run: RunRecord) -> RunLock:
+    lock = reopen(home, run.id)
+    if lock is not None:
+        return lock
+    holder = read_holder(live_folder(home, run.id))
+    who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+    raise Conflict(
+        f"run {run.name} is being driven by {who}",
+        fix=f"let it go on, or stop it: cupola cancel {run.name}; if it is stuck, --take-over takes the run from it, "
+        "and --fork makes a new run of what has finished",
+    )
+
+
+class Stage:
+    """What surrounds the drive of one run: signals, lock, journal, captured output; all given back with its stack."""
+
+    def __init__(self, stack: ExitStack, site: Site, run: RunInfo, audience: Audience, reporter: Reporter) -> None:
+        secure_descriptors()
+        self.run = run
+        self.audience = audience
+        self._stack = stack
+        self._site = site
+        self._folder = live_folder(site.home, run.id)
+        self._reporter = reporter
+        self._began = now()
+        self._lock: RunLock | None = None
+        self._recorder: Recorder | None = None
+        self._capture: Capture | SharedOutput | None = None
+        stack.callback(reporter.close)
+        self._is_alone = _enter_process(stack)
+        # First of all, so that a signal from here on ends the run by its record instead of leaving it lost.
+        self._interrupts = Interrupts()
+        stack.callback(self._interrupts.restore)
+        self._interrupts.install()
+
+    def take(self, lock: Callable[[], RunLock]) -> None:
+        """Take the run's lock."""
+        self._lock = lock()
+        self._stack.callback(self._lock.release)
+
+    def begin(self, epoch: int, head: int, first: RunStarted | RunResumed, snapshot: Snapshot) -> Desk:
+        """Begin a journal, of an epoch and after an event, by its first event; return what the driver works with."""
+        assert self._lock is not None
+        journal = JournalWriter(self._folder, epoch, head, sync=self._site.sync)
+        self._stack.callback(journal.close)
+        self._recorder = Recorder(self.run.id, journal, self._lock, self._site.store)
+        self._recorder.record(first)
+        self._capture = start_capture(self._folder, self._reporter.sink()) if self._is_alone else SharedOutput()
+        self._stack.callback(self._capture.stop)
+        if self._is_alone:
+            self._stack.callback(report_crashes())
+        self._reporter.run_started(self.run.name, self.run.id, snapshot.pipeline, len(snapshot.steps))
+        shows_nothing = isinstance(self._reporter, Silent)
+        return Desk(
+            recorder=self._recorder,
+            log=self._capture,
+            reporter=self._reporter if shows_nothing else InOrder(self._reporter, self._capture.when_shown),
+            interrupts=self._interrupts,
+            is_alone=self._is_alone,
+            tell_step_hook=lambda hook, moment: self.audience.tell_step_hook(self.run.id, hook, moment),
+        )
+
+    def end(self, verdict: Verdict) -> None:
+        """Stop capturing, say how the run ended, and seal it."""
+        assert self._capture is not None
+        assert self._recorder is not None
+        self._capture.stop()
+        self._reporter.run_finished(verdict.status, now() - self._began)
+        _seal(self.run.id, self._recorder, self._site)
+
+
+def _drive(compiled: Compiled, site: Site, stage: Stage, desk: Desk, reached: Reached | None) -> Verdict:
+    _tell("on_start", compiled, desk, stage.audience, stage.run.id)
+    verdict = Driver(compiled, site, desk, stage.run, reached).drive()
     desk.recorder.project()
     for event in _ends(verdict.status):
-        _tell(event, compiled, desk, audience, run.id)
+        _tell(event, compiled, desk, stage.audience, stage.run.id)
+    stage.end(verdict)
     return verdict
 
 

@@ -11,7 +11,7 @@ import time
 from cupola.errors import Unreachable
 from cupola.event import Event, encode_event
 from cupola.failures import end_forked_child
-from cupola.journal import JournalWriter
+from cupola.journal import JournalWriter, RunLock, fenced
 from cupola.store import Store
 
 PROJECT_EVERY_S = 0.05
@@ -25,9 +25,10 @@ class Recorder:
         trouble: What the store said when a batch could not be applied; the journal has it all nevertheless.
     """
 
-    def __init__(self, run: str, journal: JournalWriter, store: Store) -> None:
+    def __init__(self, run: str, journal: JournalWriter, lock: RunLock, store: Store) -> None:
         self._run = run
         self._journal = journal
+        self._lock = lock
         self._store = store
         self._process = os.getpid()
         self._pending: list[bytes] = []
@@ -38,9 +39,12 @@ class Recorder:
         """Write an event; when this returns it survives the death of the process.
 
         Raises:
+            Fenced: Another driver took the run over meanwhile; the event did not happen.
             Unreachable: The journal can't be written; the event did not happen.
         """
         self._end_in_child()
+        if self._lock.is_lost():
+            raise fenced(self._journal.folder)
         data = encode_event(event)
         self._journal.append(data)
         self._pending.append(data)

@@ -1,0 +1,128 @@
+"""What a run had reached when its driver ended, read from its journal: where another driver goes on.
+
+Decided by records alone: finished is what has a `StepFinished` or `StepCached` whose outputs still exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from cupola.artifacts.blobs import Blobs
+from cupola.entities.artifact import Manifest
+from cupola.errors import Damaged
+from cupola.event import (
+    Event,
+    MapExpanded,
+    RunResumed,
+    RunStarted,
+    StepCached,
+    StepFinished,
+    StepStarted,
+    decode_event,
+)
+from cupola.journal import JournalReader
+from cupola.snapshot import Snapshot, decode_snapshot
+from cupola.store import OWNER, OutputsOf, SnapshotOf, Store
+
+Outputs = tuple[tuple[str, Manifest], ...]
+
+
+class Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run had reached.
+
+    Attributes:
+        started: Its first event.
+        snapshot: The snapshot that it ran last.
+        done: The outputs of each finished step, by position.
+        gone: Steps that had finished and whose outputs are missing or damaged.
+        attempts: How many attempts each step had that has begun.
+        expansions: The maps that have their children, in order.
+        head, epoch: Sequence number of the last event, and the journal it stands in.
+    """
+
+    started: RunStarted
+    snapshot: Snapshot
+    done: Mapping[int, Outputs]
+    gone: tuple[int, ...]
+    attempts: Mapping[int, int]
+    expansions: tuple[MapExpanded, ...]
+    head: int
+    epoch: int
+
+
+def read_reached(folder: Path, store: Store, blobs: Blobs) -> Reached:
+    """Read what the run in a folder has reached; its lock must be the caller's.
+
+    Raises:
+        Damaged: The journal holds no beginning of a run, or what can't be read.
+    """
+    epoch, head, events = 0, 0, list[Event]()
+    for frame in JournalReader(folder).read():
+        epoch, head = frame.epoch, frame.seq
+        try:
+            events.append(decode_event(frame.event))
+        except msgspec.DecodeError as error:
+            raise Damaged(
+                f"event {head} of the run can't be read: {error}",
+                where=str(folder),
+                fix="a newer Cupola may have written it; `cupola doctor store` checks it",
+            ) from error
+    if not events or not isinstance(events[0], RunStarted):
+        raise Damaged("the journal doesn't begin with the start of a run", where=str(folder), fix="start the run anew")
+    return _add_up(events, store, blobs, head, epoch)
+
+
+def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: int) -> Reached:
+    started = events[0]
+    assert isinstance(started, RunStarted)
+    snapshot = started.snapshot
+    finished: dict[int, StepFinished | StepCached] = {}
+    attempts: dict[int, int] = {}
+    expansions: dict[int, MapExpanded] = {}
+    for event in events:
+        match event:
+            case StepStarted():
+                attempts[event.step] = event.attempt
+            case StepFinished() | StepCached():
+                finished[event.step] = event
+            case MapExpanded():
+                expansions[event.step] = event
+            case RunResumed():
+                snapshot = event.snapshot or snapshot
+                for position in event.again:
+                    finished.pop(position, None)
+            case _:
+                pass
+    ran = decode_snapshot(store.ask(SnapshotOf(snapshot), who=OWNER))
+    done: dict[int, Outputs] = {}
+    for position, event in finished.items():
+        outputs = _outputs(event, store)
+        declared = ran.steps[position].outputs if position < len(ran.steps) else ()
+        if len(outputs) >= len(declared) and _exist(outputs, blobs):
+            done[position] = outputs
+    return Reached(
+        started=started,
+        snapshot=ran,
+        done=done,
+        gone=tuple(sorted(finished.keys() - done.keys())),
+        attempts=attempts,
+        expansions=tuple(expansions.values()),
+        head=head,
+        epoch=epoch,
+    )
+
+
+def _outputs(event: StepFinished | StepCached, store: Store) -> Outputs:
+    """Return the outputs of a finished step; none when those it was cached from are not known any more."""
+    if isinstance(event, StepFinished):
+        return tuple([(record.name, record.manifest) for record in event.outputs if not record.saved])
+    versions = store.ask(OutputsOf(event.from_run, event.from_step), who=OWNER)
+    return tuple([(version.output, version.manifest) for version in versions if not version.saved])
+
+
+def _exist(outputs: Outputs, blobs: Blobs) -> bool:
+    files = [file for _name, manifest in outputs for file in manifest.files if file.kind in "fx"]
+    return all(blobs.exists(file.blob) for file in files)
