@@ -9,17 +9,15 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from cupola.engine.processes import descendants, end_tree
 from cupola.failures import Terminated
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE_S = 2.0
-"""How long children of a stopped step get between SIGTERM and SIGKILL, in seconds."""
 
 
 class Interrupts:
@@ -33,7 +31,7 @@ class Interrupts:
         self.signal = ""
         self._running = ""
         self._handlers: dict[int, Any] = {}
-        self._children_before = children_of(os.getpid())
+        self._children_before = descendants(os.getpid())
 
     def install(self) -> None:
         """Take over the signals, where that can be done and nobody asked to ignore them."""
@@ -97,15 +95,7 @@ class Interrupts:
 
     def end_children(self) -> None:
         """End the processes that steps of this run started and left behind: SIGTERM, some time, SIGKILL."""
-        mine = children_of(os.getpid()) - self._children_before
-        for number, wait_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 0.0)):
-            for pid in mine:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
-            deadline = time.monotonic() + wait_s
-            while mine and time.monotonic() < deadline:
-                time.sleep(0.01)
-                mine = {pid for pid in mine if _is_running(pid)}
+        end_tree(descendants(os.getpid()) - self._children_before)
 
 
 _active: list[Interrupts] = []
@@ -131,29 +121,6 @@ def _leave_to_child() -> None:
     for interrupts in reversed(list(_active)):
         interrupts.restore()
     _go_on()
-
-
-def children_of(pid: int) -> set[int]:
-    """Return the ids of all processes that descend from one, as far as the system tells."""
-    found: set[int] = set()
-    pending = [pid]
-    while pending:
-        parent = pending.pop()
-        with suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                with suppress(OSError), open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
-                    new = {int(word) for word in file.read().split()} - found
-                    found |= new
-                    pending += new
-    return found
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] != b"Z"
-    except OSError:
-        return False
 
 
 def _exception_for(name: str) -> BaseException:
