@@ -13,10 +13,12 @@ from cupola.authoring.requests import Request, compile_request, source_root
 from cupola.client.connect import connect
 from cupola.client.reading import RunReader
 from cupola.client.views import Run, StepRun
+from cupola.compiler.binding import match
+from cupola.compiler.callsite import caller_place
 from cupola.compiler.loading import importing
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import program_file
-from cupola.compiler.trace import PipelineDefinition, caller_place, match
+from cupola.compiler.trace import PipelineDefinition
 from cupola.engine.display import make_reporter
 from cupola.engine.launch import Audience, Launched, launch_run
 from cupola.engine.reporter import Screen, Silent
@@ -122,5 +124,4 @@ def given_arguments(pipeline: PipelineDefinition, args: tuple[Any, ...], kwargs:
     Raises:
         CompileError: An argument is unknown or given twice.
     """
-    parameters = read_signature(pipeline.described).parameters
-    return match(pipeline.name, parameters, args, kwargs, caller_place())
+    return match(pipeline.name, read_signature(pipeline.described), args, kwargs)

@@ -11,9 +11,11 @@ from cupola import authoring, client
 from cupola.authoring.arguments import PipelineArguments, read_knobs
 from cupola.authoring.steps import own_name, refuse_shadowing
 from cupola.compiler.annotations import place_of
+from cupola.compiler.binding import bind, call_bound
+from cupola.compiler.callsite import caller_place
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import adopt
-from cupola.compiler.trace import PipelineDefinition, bind, call_bound, caller_place, current_trace, nested_in
+from cupola.compiler.trace import PipelineDefinition, current_trace, nested_in
 from cupola.entities.options import PipelineKnobs, merge_knobs
 from cupola.errors import CompileError
 from cupola.snapshot import Snapshot
@@ -80,10 +82,10 @@ class Pipeline(Generic[P, R_co]):
                 where=caller_place(),
                 fix=f"call {self.name}(…) to run it",
             )
-        parameters = read_signature(self.definition.function).parameters
-        bound = bind(self.name, parameters, args, kwargs, caller_place())
+        signature = read_signature(self.definition.function)
+        bound = bind(self.name, signature, args, kwargs)
         with nested_in(trace, self.definition):
-            return call_bound(self.definition.function, parameters, bound)
+            return call_bound(self.definition.function, signature, bound)
 
     def with_options(self, **options: Unpack[PipelineArguments]) -> Pipeline[P, R_co]:
         """Return a configured copy; options are those of `@pipeline(…)`, and `raise_on_failure`."""

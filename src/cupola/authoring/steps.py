@@ -15,8 +15,9 @@ from cupola import authoring
 from cupola.authoring.arguments import StepArguments, read_knobs
 from cupola.authoring.plain import call_plainly
 from cupola.compiler.annotations import label_of, place_of
+from cupola.compiler.callsite import caller_place
 from cupola.compiler.source import adopt
-from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, caller_place, current_trace
+from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, current_trace
 from cupola.entities.options import PipelineKnobs, StepKnobs, merge_knobs
 from cupola.errors import CompileError
 

@@ -1,6 +1,7 @@
 """The rules that a traced pipeline must keep before it becomes a snapshot: types and names.
 
-A rule looks at one step call and yields what is wrong with it. All problems of a pipeline are told at once.
+A rule looks at one step call and yields what is wrong with it. All problems of a pipeline are told at once. What is the
+same for many calls is looked at once: `Known` remembers it, or a long chain would cost as much as its steps.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from cupola.compiler.annotations import NO_ANNOTATION, place_of, type_text
 from cupola.compiler.assignable import is_assignable, is_instance
 from cupola.compiler.names import name_problem
 from cupola.compiler.signature import OutputDeclaration, Parameter
-from cupola.compiler.trace import Node, Output, PipelineDefinition
+from cupola.compiler.trace import Node, Output, PipelineDefinition, StepDefinition
 from cupola.errors import CompileError, ConfigError
 from cupola.suggest import nearest
 
@@ -39,8 +40,22 @@ def check_graph(nodes: Sequence[Node]) -> None:
 
 def find_problems(nodes: Sequence[Node]) -> list[CompileError]:
     """Return everything that the rules find, in the order of the calls; an equal problem once."""
-    found = {str(problem): problem for node in nodes for rule in RULES for problem in rule(node)}
+    known = Known()
+    found = {str(problem): problem for node in nodes for rule in RULES for problem in rule(node, known)}
     return list(found.values())
+
+
+class Known:
+    """What has been found of what many calls share; by identity, since all of it lives as long as the calls.
+
+    Attributes:
+        named: The names and pipelines that were looked at.
+        fitting: The annotations of outputs and parameters that fit, in pairs.
+    """
+
+    def __init__(self) -> None:
+        self.named: set[tuple[str, str, int]] = set()
+        self.fitting: set[tuple[int, int]] = set()
 
 
 def unknown_step(name: str, names: Iterable[str], origin: str) -> ConfigError:
@@ -55,9 +70,17 @@ def unknown_step(name: str, names: Iterable[str], origin: str) -> ConfigError:
     )
 
 
-def names_are_valid(node: Node) -> Iterator[CompileError]:
+def names_are_valid(node: Node, known: Known) -> Iterable[CompileError]:
     """Names of the step, of this call and of the pipelines around it can be shown and told apart."""
     step = node.definition
+    key = (step.name, step.label, id(node.callee))
+    if key in known.named:
+        return ()
+    known.named.add(key)
+    return _problems_of_names(node, step)
+
+
+def _problems_of_names(node: Node, step: StepDefinition) -> Iterator[CompileError]:
     for kind, name in (("step", step.name), ("step", step.label or step.name)):
         if problem := name_problem(name, LONGEST_NAME, "/[]"):
             yield _bad_name(kind, name, problem, node.place)
@@ -90,20 +113,30 @@ def _bad_name(kind: str, name: str, problem: str, place: str) -> CompileError:
     )
 
 
-def types_fit(node: Node) -> Iterator[CompileError]:
+def types_fit(node: Node, known: Known) -> Iterable[CompileError]:
     """What is passed to a step, outputs and plain values, is of the types that its function wants."""
-    for parameter in node.signature.parameters:
-        value, wanted = node.arguments[parameter.name], parameter.annotation
+    problems: list[CompileError] = []
+    for parameter, value in zip(node.signature.parameters, node.arguments, strict=True):
+        wanted = parameter.annotation
         # A default is the function's own affair: `rate: float = None` is often written.
         if wanted is NO_ANNOTATION or (parameter.has_default and value is parameter.default):
             continue
         if isinstance(value, Output):
             output = cast("Output[Any]", value)
-            given = _type_of(output)
-            if given is not wanted and not is_assignable(given, wanted):
-                yield _wrong_output(node, parameter, output)
+            if not _output_fits(_type_of(output), wanted, known):
+                problems.append(_wrong_output(node, parameter, output))
         elif not is_instance(value, wanted, every=True, stand_in=_type_of):
-            yield _wrong_value(node, parameter, value)
+            problems.append(_wrong_value(node, parameter, value))
+    return problems
+
+
+def _output_fits(given: Any, wanted: Any, known: Known) -> bool:
+    if given is wanted or (id(given), id(wanted)) in known.fitting:
+        return True
+    if is_assignable(given, wanted):
+        known.fitting.add((id(given), id(wanted)))
+        return True
+    return False
 
 
 def check_returned(pipeline: PipelineDefinition, items: Sequence[Any], declared: Sequence[OutputDeclaration]) -> None:
@@ -129,7 +162,7 @@ def check_returned(pipeline: PipelineDefinition, items: Sequence[Any], declared:
             )
 
 
-RULES: tuple[Callable[[Node], Iterator[CompileError]], ...] = (names_are_valid, types_fit)
+RULES: tuple[Callable[[Node, Known], Iterable[CompileError]], ...] = (names_are_valid, types_fit)
 
 
 def _type_of(value: Any) -> Any:

@@ -15,13 +15,14 @@ from msgspec import UNSET
 
 from cupola import values
 from cupola.compiler import check
+from cupola.compiler.binding import call_bound
 from cupola.compiler.config import ParamLayer, resolve_params
 from cupola.compiler.options import KnobLayer
 from cupola.compiler.overwritten import refuse_overwritten
 from cupola.compiler.signature import Signature, read_signature
 from cupola.compiler.source import source_name
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
-from cupola.compiler.trace import Output, PipelineDefinition, Trace, call_bound, tracing, wire
+from cupola.compiler.trace import Output, PipelineDefinition, Trace, tracing, wire
 from cupola.entities.options import HOOKS, PipelineKnobs, merge_knobs
 from cupola.errors import CompileError, ConfigError
 from cupola.snapshot import Literal, RunOutput, Snapshot, encode_snapshot, snapshot_id
@@ -127,7 +128,7 @@ def _wire(
     declared = read_signature(pipeline.described)
     with tracing(pipeline) as trace:
         private = {name: _private(value) for name, value in params.items()}
-        returned = call_bound(pipeline.function, declared.parameters, private)
+        returned = call_bound(pipeline.function, declared, private)
     refuse_overwritten([pipeline.described, *(node.definition.function for node in trace.nodes)])
     _refuse_unknown_steps(trace, layers)
     for said in step_params:
@@ -166,15 +167,17 @@ def override_literals(trace: Trace, said: Mapping[str, ParamLayer]) -> None:
                 where=layer.origin,
                 fix="set a parameter of the step that makes it",
             )
+        arguments = dict(zip(node.inputs, node.arguments, strict=True))
         parameters = [
-            msgspec.structs.replace(parameter, has_default=True, default=node.arguments[parameter.name])
+            msgspec.structs.replace(parameter, has_default=True, default=arguments[parameter.name])
             for parameter in node.signature.parameters
             if isinstance(node.inputs[parameter.name], Literal)
         ]
         values_now, _origins = resolve_params(parameters, [layer], pipeline=f"step {node.name}")
         for name in layer.values:
-            node.arguments[name] = values_now[name]
-            node.inputs[name] = wire(trace, values_now[name], f"{node.name}.{name}", node.place)
+            arguments[name] = values_now[name]
+            node.inputs[name] = wire(trace, values_now[name], f"{node.name}.{name}", node.site)
+        node.arguments = tuple(arguments.values())
 
 
 def _returned(pipeline: PipelineDefinition, trace: Trace, returned: Any) -> tuple[RunOutput, ...]:

@@ -79,12 +79,16 @@ class Signature(msgspec.Struct, frozen=True):
         outputs: The outputs in order; none for `-> None`.
         multiple: Whether a call gives a tuple of outputs, also when that has one item only.
         named_tuple: The NamedTuple class that the tuple is of, or None.
+        by_place: Names of the parameters that can be given by place, in order.
+        by_name: Names of the parameters that can be given by name.
     """
 
     parameters: tuple[Parameter, ...]
     outputs: tuple[OutputDeclaration, ...]
-    multiple: bool = False
-    named_tuple: Any = None
+    multiple: bool
+    named_tuple: Any
+    by_place: tuple[str, ...]
+    by_name: frozenset[str]
 
 
 _known: WeakKeyDictionary[Any, Signature] = WeakKeyDictionary()
@@ -103,7 +107,14 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     if known is None:
         parameters = tuple(_parameters(function, label_of(function)))
         outputs, multiple, named_tuple = _outputs(function)
-        known = _known[function] = Signature(parameters, outputs, multiple, named_tuple)
+        known = _known[function] = Signature(
+            parameters=parameters,
+            outputs=outputs,
+            multiple=multiple,
+            named_tuple=named_tuple,
+            by_place=tuple(item.name for item in parameters if not item.keyword_only),
+            by_name=frozenset(item.name for item in parameters if not item.positional_only),
+        )
     return known
 
 

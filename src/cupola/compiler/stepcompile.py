@@ -19,7 +19,7 @@ from cupola.compiler.source import source_name
 from cupola.compiler.trace import Node, Output
 from cupola.entities.options import HOOKS, ArtifactConfig
 from cupola.files import File
-from cupola.snapshot import CodePart, FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
+from cupola.snapshot import CodePart, FromStep, Literal, OutputSpec, Source, StepOptions, StepSpec
 
 
 class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,16 +46,35 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str]
 
 
+Wiring = tuple[bytes, ...]
+"""What one input puts into a base key."""
+
+
 class _Shared(msgspec.Struct, frozen=True):
-    """What all calls of one step with the same options have in common."""
+    """What all calls of one step with the same options have in common.
+
+    Attributes:
+        source, code, code_digest, uncacheable, options_position: As in `StepSpec`.
+        outputs: The declared outputs; one without an artifact of its own gets one that is named after the call.
+        unnamed: Whether there is such an output.
+        has_key: Whether calls have a base key.
+        key_parts: What they all put into it.
+        key_inputs: Names of the inputs that count for it, sorted.
+        keys: The base keys found so far, by what the calls put into them.
+        live: What this process keeps.
+    """
 
     source: str
     code: tuple[int, ...]
     code_digest: str
     uncacheable: str
-    options: StepOptions
     options_position: int
+    outputs: tuple[OutputSpec, ...]
+    unnamed: bool
+    has_key: bool
     key_parts: tuple[bytes, ...]
+    key_inputs: tuple[str, ...]
+    keys: dict[tuple[Wiring, ...], str]
     live: LiveStep
 
 
@@ -77,33 +96,39 @@ class StepCompiler:
         self._no_cache = no_cache
         self._named = {name for layer in layers for name in layer.steps}
         self._option_places: dict[bytes, int] = {}
-        self._shared: dict[tuple[int, ...], _Shared] = {}
-        self._keys: dict[tuple[bytes, ...], str] = {}
+        self._shared: dict[int, _Shared] = {}
 
     def compile(self, node: Node) -> tuple[StepSpec, LiveStep]:
         """Return what the snapshot says of a step call, and what this process keeps of it."""
         shared = self._share(node)
-        options = shared.options
-        outputs = tuple(_output_spec(self._pipeline, node, declaration) for declaration in node.outputs)
-        has_key = (options.cache_read or options.cache_write) and not shared.uncacheable
         spec = StepSpec(
-            name=node.name,
-            source=shared.source,
-            code=shared.code,
-            code_digest=shared.code_digest,
-            uncacheable=shared.uncacheable,
-            inputs=node.inputs,
-            outputs=outputs,
-            after=node.after,
-            options=shared.options_position,
-            base_key=self._base_key(node, shared) if has_key else "",
+            node.name,
+            shared.source,
+            shared.code,
+            shared.code_digest,
+            shared.uncacheable,
+            node.inputs,
+            self._outputs(node, shared),
+            node.after,
+            shared.options_position,
+            _base_key(node, shared) if shared.has_key else "",
         )
+        if _NO_FILES.issuperset(map(type, node.arguments)):
+            return spec, shared.live
         files = files_in(node.arguments)
         return spec, msgspec.structs.replace(shared.live, files=files) if files else shared.live
 
+    def _outputs(self, node: Node, shared: _Shared) -> tuple[OutputSpec, ...]:
+        if not shared.unnamed:
+            return shared.outputs
+        prefix = f"{self._pipeline}/{node.name}/"
+        return tuple([
+            output if output.artifact else msgspec.structs.replace(output, artifact=prefix + output.name)
+            for output in shared.outputs
+        ])  # fmt: skip
+
     def _share(self, node: Node) -> _Shared:
-        # Definitions live as long as the trace, so their identities can't be taken over by others meanwhile.
-        key = id(node.definition), *map(id, node.pipelines)
+        key = id(node.callee)
         known = self._shared.get(key)
         if known is not None:
             return known
@@ -117,14 +142,19 @@ class StepCompiler:
         cached = (options.cache_read or options.cache_write) and options.cache_code
         source = source_name(function)
         code_digest = "" if tree.uncacheable else digest.code(part.digest for part in tree.parts)
+        outputs = tuple(map(_output_spec, node.outputs))
         shared = _Shared(
             source=source,
             code=tuple(sorted(self._part(part, tree.places) for part in tree.parts)),
             code_digest=code_digest,
             uncacheable=tree.uncacheable if cached else "",
-            options=options,
             options_position=self._option(options),
+            outputs=outputs,
+            unnamed=not all(output.artifact for output in outputs),
+            has_key=(options.cache_read or options.cache_write) and not (cached and tree.uncacheable),
             key_parts=_fixed_key_parts(source, code_digest, options, node),
+            key_inputs=_key_inputs(node, options),
+            keys={},
             live=LiveStep(
                 function=function,
                 annotations={parameter.name: parameter.annotation for parameter in node.signature.parameters},
@@ -140,14 +170,6 @@ class StepCompiler:
         if options.cache_key is None and node.name not in self._named:
             self._shared[key] = shared
         return shared
-
-    def _base_key(self, node: Node, shared: _Shared) -> str:
-        # Calls of one step with the same literals have one key, and a long chain or loop is made of such calls.
-        parts = (*shared.key_parts, *_wired_key_parts(node.inputs, shared.options))
-        known = self._keys.get(parts)
-        if known is None:
-            known = self._keys[parts] = digest.base_key(parts)
-        return known
 
     def _part(self, part: CodePart, places: Mapping[str, str]) -> int:
         position = self.parts.get(part)
@@ -183,34 +205,47 @@ def _fixed_key_parts(source: str, code_digest: str, options: StepOptions, node: 
     return tuple(parts)
 
 
-def _wired_key_parts(inputs: Mapping[str, Source], options: StepOptions) -> tuple[bytes, ...]:
-    """Return what one call puts into its base key: its literals, and where outputs of other steps go."""
-    parts: list[bytes] = []
-    for name in sorted(inputs):
-        source = inputs[name]
-        if name not in options.cache_ignore and (options.cache_key is None or not isinstance(source, Literal)):
-            parts += [b"input", name.encode(), *_wiring(source)]
-    return tuple(parts)
+def _key_inputs(node: Node, options: StepOptions) -> tuple[str, ...]:
+    """Return the names of the inputs that count for the base key, sorted; a key of the user's stands for literals."""
+    return tuple(
+        name
+        for name, source in sorted(node.inputs.items())
+        if name not in options.cache_ignore and (options.cache_key is None or not isinstance(source, Literal))
+    )
 
 
-def _wiring(source: Source) -> list[bytes]:
+def _base_key(node: Node, shared: _Shared) -> str:
+    # Calls of one step with the same literals have one key, and a long chain or loop is made of such calls.
+    inputs = node.inputs
+    wired = tuple([_wiring(inputs[name]) for name in shared.key_inputs])
+    known = shared.keys.get(wired)
+    if known is None:
+        parts = list(shared.key_parts)
+        for name, wiring in zip(shared.key_inputs, wired, strict=True):
+            parts += [b"input", name.encode(), *wiring]
+        known = shared.keys[wired] = digest.base_key(parts)
+    return known
+
+
+def _wiring(source: Source) -> Wiring:
     """Return the literals of an input and where outputs go in it; which outputs, decides the inputs key."""
-    match source:
-        case Literal():
-            return [b"literal", source.value]
-        case FromStep():
-            return [b"output"]
-        case Gather():
-            items = [part for item in source.items for part in _wiring(item)]
-            return [source.kind.encode(), *source.keys, str(len(source.items)).encode(), *items]
+    if isinstance(source, FromStep):
+        return _OUTPUT
+    if isinstance(source, Literal):
+        return b"literal", source.value
+    items = [part for item in source.items for part in _wiring(item)]
+    return source.kind.encode(), *source.keys, str(len(source.items)).encode(), *items
 
 
-def _output_spec(pipeline: str, node: Node, declaration: OutputDeclaration) -> OutputSpec:
+_OUTPUT: Wiring = (b"output",)
+
+
+def _output_spec(declaration: OutputDeclaration) -> OutputSpec:
     config = declaration.config or ArtifactConfig()
     return OutputSpec(
         name=declaration.name,
         type=declaration.text,
-        artifact=config.name or f"{pipeline}/{node.name}/{declaration.name}",
+        artifact=config.name or "",
         materializer=config.materializer or "",
         version="" if config.version is None else str(config.version),
         tags=config.tags,
@@ -222,10 +257,10 @@ def _output_spec(pipeline: str, node: Node, declaration: OutputDeclaration) -> O
 _NO_FILES = frozenset({Output, int, float, str, bool, bytes, type(None)})
 
 
-def files_in(arguments: Mapping[str, Any]) -> dict[str, str]:
+def files_in(arguments: Iterable[Any]) -> dict[str, str]:
     """Return the paths of the files and folders among literal arguments, by a name for people."""
     found: dict[str, str] = {}
-    pending: list[Any] = list(arguments.values())
+    pending: list[Any] = list(arguments)
     while pending:
         value = pending.pop()
         if type(value) in _NO_FILES:

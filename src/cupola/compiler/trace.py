@@ -6,7 +6,6 @@ while a trace is open. Nothing of the user's steps runs here.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,12 +15,12 @@ import msgspec
 
 from cupola import values
 from cupola.compiler.annotations import place_of
-from cupola.compiler.signature import OutputDeclaration, Parameter, Signature, read_signature
+from cupola.compiler.binding import bind
+from cupola.compiler.callsite import CallSite, call_site, caller_place
+from cupola.compiler.signature import OutputDeclaration, Signature, read_signature
 from cupola.entities.options import PipelineKnobs, StepKnobs
 from cupola.errors import CompileError, MaterializerError
-from cupola.failures import is_own_frame
 from cupola.snapshot import FromStep, Gather, Literal, Source
-from cupola.suggest import nearest
 
 T = TypeVar("T")
 DEEPEST = 50
@@ -67,45 +66,82 @@ class PipelineDefinition(msgspec.Struct, frozen=True, kw_only=True):
         return self.subject or self.function
 
 
-class Node(msgspec.Struct, kw_only=True, eq=False):
+class Callee(msgspec.Struct, frozen=True, eq=False):
+    """What the calls of one step in one pipeline have in common, whatever their names and inputs.
+
+    Attributes:
+        signature: Signature of the step's function.
+        pipelines: The pipelines that the calls are nested in, outermost first.
+    """
+
+    signature: Signature
+    pipelines: tuple[PipelineDefinition, ...]
+
+
+class Node(msgspec.Struct, eq=False):
     """One step call in a trace.
 
     Attributes:
         position: Its place in the order of the calls.
         name: Invocation name.
         definition: The step that was called.
-        signature: Signature of the step's function.
+        callee: What it shares with other calls of the step.
         inputs: Wiring by parameter name, defaults included.
-        arguments: What was passed, by parameter name, for type checks; defaults included.
+        arguments: What was passed for each parameter, for type checks; defaults included.
         after: Positions of the steps that must be over before.
-        pipelines: Knobs of the pipelines it is nested in, outermost first.
-        place: `file:line` of the call.
+        site: The call in the user's source.
     """
 
     position: int
     name: str
     definition: StepDefinition
-    signature: Signature
+    callee: Callee
     inputs: dict[str, Source]
-    arguments: dict[str, Any]
+    arguments: tuple[Any, ...]
     after: tuple[int, ...]
-    pipelines: tuple[PipelineDefinition, ...]
-    place: str
+    site: CallSite
+
+    @property
+    def signature(self) -> Signature:
+        """Signature of the step's function."""
+        return self.callee.signature
 
     @property
     def outputs(self) -> tuple[OutputDeclaration, ...]:
         """The declared outputs."""
-        return self.signature.outputs
+        return self.callee.signature.outputs
+
+    @property
+    def pipelines(self) -> tuple[PipelineDefinition, ...]:
+        """The pipelines it is nested in, outermost first."""
+        return self.callee.pipelines
+
+    @property
+    def place(self) -> str:
+        """`file:line` of the call."""
+        return str(self.site)
 
 
 class Trace(msgspec.Struct, eq=False):
-    """What has been wired so far."""
+    """What has been wired so far.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        nested: The pipelines whose functions run now, outermost first.
+        nodes: The step calls, in order.
+        names: How often each name was asked for.
+        prefix: What the names of calls begin with, inside of nested pipelines.
+        callees: By what tells them apart; the definitions in it are alive, so identities stand for them.
+        literals: The encoded scalars that were passed so far: calls in a loop mostly get the same.
+    """
 
     pipeline: str
+    nested: tuple[PipelineDefinition, ...]
     nodes: list[Node] = []
     names: dict[str, int] = {}
     prefix: str = ""
-    nested: tuple[PipelineDefinition, ...] = ()
+    callees: dict[tuple[Any, ...], Callee] = {}
+    literals: dict[tuple[type, Any], Literal] = {}
 
 
 _trace: ContextVar[Trace | None] = ContextVar("cupola_trace", default=None)
@@ -182,7 +218,7 @@ def current_trace() -> Trace | None:
 @contextmanager
 def tracing(pipeline: PipelineDefinition) -> Generator[Trace]:
     """Open a trace for a pipeline; step calls inside are collected."""
-    trace = Trace(pipeline.name, nested=(pipeline,))
+    trace = Trace(pipeline.name, (pipeline,))
     token = _trace.set(trace)
     try:
         yield trace
@@ -223,129 +259,92 @@ def free_name(trace: Trace, name: str) -> str:
 
 def add_call(trace: Trace, step: StepDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Collect one step call; return its output, a tuple of its outputs, or, without outputs, something to wait for."""
-    place = caller_place()
-    signature = read_signature(step.function)
-    arguments = bind(step.name, signature.parameters, args, kwargs, place)
-    if step.label:
-        name = trace.prefix + step.label
-        if name in trace.names:
-            raise CompileError(
-                f"two steps are named {name!r}", where=place, fix="give one of them another name in .named(…)"
-            )
-        trace.names[name] = 1
-    else:
-        name = free_name(trace, step.name)
+    site = call_site()
+    callee = _callee(trace, step)
+    signature = callee.signature
+    arguments = bind(step.name, signature, args, kwargs)
+    name = _own_label(trace, step.label, site) if step.label else free_name(trace, step.name)
     node = Node(
-        position=len(trace.nodes),
-        name=name,
-        definition=step,
-        signature=signature,
-        inputs={key: wire(trace, value, f"{name}.{key}", place) for key, value in arguments.items()},
-        arguments=arguments,
-        after=tuple(sorted({_checked(trace, output, name, place).position for output in step.after})),
-        pipelines=trace.nested,
-        place=place,
+        len(trace.nodes),
+        name,
+        step,
+        callee,
+        {key: wire(trace, value, f"{name}.{key}", site) for key, value in arguments.items()},
+        tuple(arguments.values()),
+        _waits_for(trace, step.after, name, site) if step.after else (),
+        site,
     )
     trace.nodes.append(node)
-    if not signature.outputs:
-        return Output[Any](node, None)
-    outputs = [Output[Any](node, declaration) for declaration in signature.outputs]
-    if signature.named_tuple is not None:
-        return signature.named_tuple(*outputs)
-    return tuple(outputs) if signature.multiple else outputs[0]
+    declared = signature.outputs
+    if signature.multiple:
+        outputs: list[Output[Any]] = [Output(node, declaration) for declaration in declared]
+        return signature.named_tuple(*outputs) if signature.named_tuple is not None else tuple(outputs)
+    output: Output[Any] = Output(node, declared[0] if declared else None)
+    return output
 
 
-def bind(
-    name: str, parameters: Sequence[Parameter], args: Sequence[Any], kwargs: Mapping[str, Any], place: str
-) -> dict[str, Any]:
-    """Match arguments to parameters, defaults included, in the order of the parameters.
-
-    Raises:
-        CompileError: An argument is missing, unknown or given twice.
-    """
-    given = match(name, parameters, args, kwargs, place)
-    bound: dict[str, Any] = {}
-    for parameter in parameters:
-        if parameter.name in given:
-            bound[parameter.name] = given[parameter.name]
-        elif parameter.has_default:
-            bound[parameter.name] = parameter.default
-        else:
-            raise CompileError(
-                f"{name}() needs a value for {parameter.name!r}",
-                where=place,
-                fix=f"pass {parameter.name}=… or give the parameter a default",
-            )
-    return bound
+def _callee(trace: Trace, step: StepDefinition) -> Callee:
+    key = (step.name, id(step.function), id(step.knobs), id(step.overrides), *map(id, trace.nested))
+    known = trace.callees.get(key)
+    if known is None:
+        known = trace.callees[key] = Callee(read_signature(step.function), trace.nested)
+    return known
 
 
-def call_bound(function: Callable[..., Any], parameters: Sequence[Parameter], bound: Mapping[str, Any]) -> Any:
-    """Call a function with an argument for each of its parameters, by place where it wants that."""
-    places = [bound[parameter.name] for parameter in parameters if parameter.positional_only]
-    return function(*places, **{item.name: bound[item.name] for item in parameters if not item.positional_only})
-
-
-def match(
-    name: str, parameters: Sequence[Parameter], args: Sequence[Any], kwargs: Mapping[str, Any], place: str
-) -> dict[str, Any]:
-    """Match arguments to parameters by place and name; what was not passed is left out.
-
-    Raises:
-        CompileError: An argument is unknown or given twice.
-    """
-    positional = [parameter.name for parameter in parameters if not parameter.keyword_only]
-    if len(args) > len(positional):
+def _own_label(trace: Trace, label: str, site: CallSite) -> str:
+    name = trace.prefix + label
+    if name in trace.names:
         raise CompileError(
-            f"{name}() takes {len(positional)} positional arguments but got {len(args)}",
-            where=place,
-            fix=f"its parameters are: {', '.join(parameter.name for parameter in parameters) or 'none'}",
+            f"two steps are named {name!r}", where=str(site), fix="give one of them another name in .named(…)"
         )
-    given = dict(zip(positional, args, strict=False))
-    known = {parameter.name for parameter in parameters if not parameter.positional_only}
-    for key, value in kwargs.items():
-        if key in given:
-            raise CompileError(f"{name}() got two values for {key!r}", where=place, fix="pass it once")
-        if key in positional and key not in known:
-            raise CompileError(
-                f"{name}() takes {key!r} by place only", where=place, fix=f"write the value without {key}="
-            )
-        if key not in known:
-            guess = nearest(key, known)
-            raise CompileError(
-                f"{name}() has no parameter {key!r}",
-                where=place,
-                fix=f"did you mean {guess!r}?"
-                if guess
-                else f"its parameters are: {', '.join(sorted(known)) or 'none'}",
-            )
-        given[key] = value
-    return given
+    trace.names[name] = 1
+    return name
 
 
-def wire(trace: Trace, value: Any, path: str, place: str) -> Source:
+def _waits_for(trace: Trace, outputs: Iterable[Output[Any]], name: str, site: CallSite) -> tuple[int, ...]:
+    return tuple(sorted({_checked(trace, output, name, site).position for output in outputs}))
+
+
+_SCALARS = frozenset({int, str, bool, type(None)})
+"""Types whose values are the same literal where they are equal; a float isn't: -0.0 equals 0.0."""
+
+
+def wire(trace: Trace, value: Any, path: str, place: CallSite | str) -> Source:
     """Return how an argument becomes an input: a literal, an output, or a list, tuple or dict with outputs inside."""
-    if isinstance(value, Output):
-        node = _checked(trace, cast("Output[Any]", value), path, place)
-        if value.declaration is None:
-            raise CompileError(
-                f"{path} gets what step {node.name!r} returns, but that step returns nothing",
-                where=place,
-                fix="annotate what it returns, or use .after(…) for order without data",
-            )
-        return FromStep(node.position, value.declaration.name)
-    if _holds_output(value):
-        return _gather(trace, value, path, place)
+    kind = cast("type[Any]", type(value))
+    if kind is Output:
+        return _from_output(trace, value, path, place)
+    if kind in _SCALARS:
+        known = trace.literals.get((kind, value))
+        if known is None:
+            known = trace.literals[kind, value] = _literal(value, path, place)
+        return known
+    return _gather(trace, value, path, place) if _holds_output(value) else _literal(value, path, place)
+
+
+def _from_output(trace: Trace, output: Output[Any], path: str, place: CallSite | str) -> FromStep:
+    node = _checked(trace, output, path, place)
+    if output.declaration is None:
+        raise CompileError(
+            f"{path} gets what step {node.name!r} returns, but that step returns nothing",
+            where=str(place),
+            fix="annotate what it returns, or use .after(…) for order without data",
+        )
+    return FromStep(node.position, output.declaration.name)
+
+
+def _literal(value: Any, path: str, place: CallSite | str) -> Literal:
     try:
         return Literal(values.encode(value, path=path))
     except MaterializerError as error:
         raise CompileError(
             f"{error.what}, so it can't be written into the pipeline",
-            where=place,
+            where=str(place),
             fix="let a step make or load it and pass that step's output; inputs given in code are plain data",
         ) from error
 
 
-def _gather(trace: Trace, value: Any, path: str, place: str) -> Gather:
+def _gather(trace: Trace, value: Any, path: str, place: CallSite | str) -> Gather:
     if type(value) is dict:
         named = cast("dict[Any, Any]", value)
         items = tuple(wire(trace, item, f"{path}[{key!r}]", place) for key, item in named.items())
@@ -363,22 +362,12 @@ def _holds_output(value: Any) -> bool:
     return any(isinstance(item, Output) or _holds_output(item) for item in cast("Iterable[Any]", value))
 
 
-def _checked(trace: Trace, output: Output[Any], user: str, place: str) -> Node:
+def _checked(trace: Trace, output: Output[Any], user: str, place: CallSite | str) -> Node:
     node = output.node
     if node.position >= len(trace.nodes) or trace.nodes[node.position] is not node:
         raise CompileError(
             f"{user!r} uses an output of step {node.name!r}, which isn't part of this pipeline",
-            where=place,
+            where=str(place),
             fix="call that step inside this pipeline; keep no outputs in global variables",
         )
     return node
-
-
-def caller_place() -> str:
-    """Return `file:line` of the innermost frame that is not Cupola's own."""
-    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] — `inspect` costs 17 ms for the same
-    while frame is not None:
-        if not is_own_frame(frame.f_code.co_filename):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

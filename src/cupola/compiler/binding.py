@@ -1,0 +1,78 @@
+"""Matching the arguments of a call to the parameters of a step or pipeline, as Python itself would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cupola.compiler.callsite import caller_place
+from cupola.compiler.signature import Signature
+from cupola.errors import CompileError
+from cupola.suggest import nearest
+
+
+def bind(name: str, signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Match arguments to parameters, defaults included, in the order of the parameters.
+
+    Raises:
+        CompileError: An argument is missing, unknown or given twice.
+    """
+    given = match(name, signature, args, kwargs)
+    if not kwargs and len(given) == len(signature.parameters):
+        return given
+    bound: dict[str, Any] = {}
+    for parameter in signature.parameters:
+        if parameter.name in given:
+            bound[parameter.name] = given[parameter.name]
+        elif parameter.has_default:
+            bound[parameter.name] = parameter.default
+        else:
+            raise CompileError(
+                f"{name}() needs a value for {parameter.name!r}",
+                where=caller_place(),
+                fix=f"pass {parameter.name}=… or give the parameter a default",
+            )
+    return bound
+
+
+def match(name: str, signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Match arguments to parameters by place and name; what was not passed is left out.
+
+    Raises:
+        CompileError: An argument is unknown or given twice.
+    """
+    if len(args) > len(signature.by_place):
+        raise CompileError(
+            f"{name}() takes {len(signature.by_place)} positional arguments but got {len(args)}",
+            where=caller_place(),
+            fix=f"its parameters are: {', '.join(parameter.name for parameter in signature.parameters) or 'none'}",
+        )
+    given = dict(zip(signature.by_place, args, strict=False))
+    for key, value in kwargs.items():
+        if key in given or key not in signature.by_name:
+            raise _wrong_name(name, key, signature, is_given=key in given)
+        given[key] = value
+    return given
+
+
+def _wrong_name(name: str, key: str, signature: Signature, *, is_given: bool) -> CompileError:
+    if is_given:
+        return CompileError(f"{name}() got two values for {key!r}", where=caller_place(), fix="pass it once")
+    if key in signature.by_place:
+        return CompileError(
+            f"{name}() takes {key!r} by place only", where=caller_place(), fix=f"write the value without {key}="
+        )
+    guess = nearest(key, signature.by_name)
+    known = ", ".join(sorted(signature.by_name)) or "none"
+    return CompileError(
+        f"{name}() has no parameter {key!r}",
+        where=caller_place(),
+        fix=f"did you mean {guess!r}?" if guess else f"its parameters are: {known}",
+    )
+
+
+def call_bound(function: Callable[..., Any], signature: Signature, bound: Mapping[str, Any]) -> Any:
+    """Call a function with an argument for each of its parameters, by place where it wants that."""
+    places = [bound[parameter.name] for parameter in signature.parameters if parameter.positional_only]
+    named = {item.name: bound[item.name] for item in signature.parameters if not item.positional_only}
+    return function(*places, **named)
