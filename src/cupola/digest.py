@@ -24,7 +24,7 @@ def _digest(prefix: str, *parts: object) -> str:
     return f"{prefix}:{blake3(_pack((prefix, parts))).hexdigest(BYTES)}"
 
 
-def blob(data: bytes) -> str:
+def blob(data: bytes | bytearray | memoryview) -> str:
     """Return the digest of plain bytes, which names their file among the blobs."""
     return "blob:" + blake3(data).hexdigest(BYTES)
 

@@ -341,4 +341,4 @@ def test_what_was_loaded_stays_when_its_blobs_are_deleted(blobs, home):
             path.unlink()
     assert loaded["a"].sum() == loaded["t"]["x"].sum() == sum(range(5000))
     with pytest.raises(Damaged, match="is missing"):
-        load_value(manifest, blobs)
+        load_value(manifest, Blobs(home))

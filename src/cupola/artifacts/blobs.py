@@ -8,6 +8,7 @@ isn't what its name says goes to `quarantine/`. The access time tells when a blo
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ from types import TracebackType
 from cupola import digest
 from cupola.artifacts.hashing import HashingThread, has_two_cores
 from cupola.artifacts.leftovers import remove_leftovers
+from cupola.artifacts.recent import Recent
 from cupola.errors import Damaged
 from cupola.journal import cannot_write
 
 CHUNK_BYTES = 1 << 21
 """Hashed and written in pieces of this size, while they are in the processor's cache."""
 BUFFERED_BYTES = 1 << 18
-"""Up to this size a writer keeps its bytes, so that a blob that exists already is not written again."""
+"""Up to this size a writer keeps its bytes, so that a blob that exists already is not written again, and so does the
+store, for who reads them next."""
 THREADED_BYTES = 1 << 24
 """From this size on a blob is hashed on a second core while it is written."""
 RENEW_S = 3600
@@ -46,7 +49,10 @@ class Blobs:
         self.sync = sync
         self._folder = str(home / "blobs")
         self._temporary = str(home / "blobs" / "tmp")
-        self._is_tidy = False
+        self._owner = 0
+        self._prefix = ""
+        self._count = itertools.count()
+        self._recent = Recent()
         # Files that were hashed and can't be sealed, such as those of another user: what `stat` said of them then.
         self._checked: dict[str, tuple[int, int, int]] = {}
 
@@ -56,12 +62,20 @@ class Blobs:
         Raises:
             Unreachable: The folder can't be written; nothing is left behind.
         """
-        hasher = digest.blob_hasher()
-        hasher.update(data)
-        name = digest.blob_of(hasher)
-        if not self.exists(name):
-            with self.writer() as writer:
-                writer.write_hashed(data, name)
+        name = digest.blob(data)
+        # Nearly all bytes are new; `access` says so at a third of the cost of a `stat` that fails.
+        if not (os.access(self.path(name), os.F_OK) and self.exists(name)):
+            file, path = self.open_temporary()
+            try:
+                write_all(file, memoryview(data).cast("B"), path)
+                self.place(file, path, name, len(data))
+            except BaseException:
+                _discard(path)
+                raise
+            finally:
+                os.close(file)
+        if type(data) is bytes and len(data) <= BUFFERED_BYTES:
+            self._recent.keep(name, data)
         return name, len(data)
 
     def put_file(self, path: str | os.PathLike[str]) -> tuple[str, int]:
@@ -97,14 +111,19 @@ class Blobs:
         Raises:
             Damaged: The blob is missing, can't be read, or isn't what it was; the damaged one is moved to `quarantine`.
         """
-        path = self.path(name)
-        try:
-            intact = self._is_intact(name, path)
-        except OSError as error:
-            raise _missing(name, path, error) from error
-        if not intact:
-            raise self._quarantine(name, path)
-        return Path(path)
+        return Path(self._open(name))
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a blob; of one that this object has just stored, without looking at the disk.
+
+        Raises:
+            Damaged: As for `open`.
+        """
+        data = self._recent.get(name)
+        if data is None:
+            with open(self._open(name), "rb", buffering=0) as file:
+                data = file.readall()
+        return data
 
     def path(self, name: str) -> str:
         """Return where a blob is, or would be; nothing is checked but the form of the digest.
@@ -119,11 +138,54 @@ class Blobs:
 
     def temporary_path(self) -> str:
         """Return a new name for a temporary file on the same file system; told apart over hosts that share it."""
-        host = os.uname().nodename.replace("/", "_")[:40]
-        if not self._is_tidy:
-            self._is_tidy = True
+        process = os.getpid()
+        if self._owner != process:  # the first one, or the first one after a fork
+            self._owner = process
+            host = os.uname().nodename.replace("/", "_")[:40]
+            self._prefix = f"{self._temporary}/{host}-{process}-{os.urandom(8).hex()}"
             remove_leftovers(self._temporary, host)
-        return f"{self._temporary}/{host}-{os.getpid()}-{os.urandom(8).hex()}"
+        return f"{self._prefix}.{next(self._count)}"
+
+    def open_temporary(self) -> tuple[int, str]:
+        """Make a temporary file; return its descriptor, which may write, and its path.
+
+        Raises:
+            Unreachable: It can't be made.
+        """
+        path = self.temporary_path()
+        # The file is read-only for everyone from its first moment; this descriptor may write to it all the same.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            try:
+                return os.open(path, flags, 0o444), path
+            except FileNotFoundError:
+                self.make_folders(self._temporary)
+                return os.open(path, flags, 0o444), path
+        except OSError as error:
+            raise cannot_write(Path(path), error) from error
+
+    def place(self, file: int, path: str, name: str, size_bytes: int) -> None:
+        """Seal a temporary file that holds all bytes of a blob and move it to where the blob belongs.
+
+        Raises:
+            Unreachable: It can't be moved; the temporary file is still there.
+        """
+        target = self.path(name)
+        try:
+            os.utime(file, ns=(time.time_ns(), seal_of(name, size_bytes)))
+            if self.sync:
+                os.fsync(file)
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                self.make_folders(os.path.dirname(target))
+                os.rename(path, target)
+            if self.sync:
+                # Its parent as well, since the folder itself may be new.
+                _sync_folder(os.path.dirname(target))
+                _sync_folder(self._folder)
+        except OSError as error:
+            raise cannot_write(Path(target), error) from error
 
     def make_folders(self, folder: str) -> None:
         """Make a folder below the home.
@@ -135,6 +197,16 @@ class Blobs:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise cannot_write(Path(folder), error) from error
+
+    def _open(self, name: str) -> str:
+        path = self.path(name)
+        try:
+            intact = self._is_intact(name, path)
+        except OSError as error:
+            raise _missing(name, path, error) from error
+        if not intact:
+            raise self._quarantine(name, path)
+        return path
 
     def _is_intact(self, name: str, path: str) -> bool:
         found = os.stat(path)
@@ -211,13 +283,6 @@ class BlobWriter:
             self._hash_and_write(view[start : start + CHUNK_BYTES])
         return len(view)
 
-    def write_hashed(self, data: Buffer, name: str) -> None:
-        """Write all bytes of a blob at once, whose digest is known, and finish it."""
-        self.size_bytes = len(data)
-        self._open()
-        self._write(memoryview(data).cast("B"))
-        self._place(name)
-
     def take_held(self) -> bytes | None:
         """Return everything written so far if none of it has reached a file yet, else None."""
         return None if self._file >= 0 else b"".join(self._held)
@@ -233,26 +298,16 @@ class BlobWriter:
         self._stop_thread()
         name = digest.blob_of(self._hasher)
         if not self._blobs.exists(name):
-            self._place(name)
+            self._blobs.place(self._file, self._path, name, self.size_bytes)
+            self._path = ""
         self._drop()
         return name, self.size_bytes
 
     def _open(self) -> None:
-        path = self._blobs.temporary_path()
-        # The file is read-only for everyone from its first moment; this descriptor may write to it all the same.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            try:
-                self._file = os.open(path, flags, 0o444)
-            except FileNotFoundError:
-                self._blobs.make_folders(os.path.dirname(path))
-                self._file = os.open(path, flags, 0o444)
-        except OSError as error:
-            raise cannot_write(Path(path), error) from error
-        self._path = path
+        self._file, self._path = self._blobs.open_temporary()
         for chunk in self._held:
             self._hasher.update(chunk)
-            self._write(memoryview(chunk))
+            write_all(self._file, memoryview(chunk), self._path)
         self._held.clear()
 
     def _hash_and_write(self, chunk: memoryview) -> None:
@@ -260,37 +315,10 @@ class BlobWriter:
             self._thread = HashingThread(self._hasher)
         if self._thread is None:
             self._hasher.update(chunk)
-            self._write(chunk)
+            write_all(self._file, chunk, self._path)
         else:
             with self._thread.hashing(chunk):
-                self._write(chunk)
-
-    def _write(self, view: memoryview) -> None:
-        try:
-            while view:
-                view = view[os.write(self._file, view) :]
-        except OSError as error:
-            raise cannot_write(Path(self._path), error) from error
-
-    def _place(self, name: str) -> None:
-        target = self._blobs.path(name)
-        seal = seal_of(name, self.size_bytes)
-        try:
-            os.utime(self._file, ns=(time.time_ns(), seal))
-            if self._blobs.sync:
-                os.fsync(self._file)
-            try:
-                os.rename(self._path, target)
-            except FileNotFoundError:
-                self._blobs.make_folders(os.path.dirname(target))
-                os.rename(self._path, target)
-            if self._blobs.sync:
-                # Its parent as well, since the folder itself may be new.
-                _sync_folder(os.path.dirname(target))
-                _sync_folder(os.path.dirname(os.path.dirname(target)))
-        except OSError as error:
-            raise cannot_write(Path(target), error) from error
-        self._path = ""
+                write_all(self._file, chunk, self._path)
 
     def _stop_thread(self) -> None:
         if self._thread is not None:
@@ -303,8 +331,21 @@ class BlobWriter:
             os.close(self._file)
             self._file = -1
         if self._path:
-            os.unlink(self._path)
+            _discard(self._path)
             self._path = ""
+
+
+def write_all(file: int, view: memoryview, path: str) -> None:
+    """Write all bytes to a file; `path` is how it is called in the error.
+
+    Raises:
+        Unreachable: They can't be written.
+    """
+    try:
+        while view:
+            view = view[os.write(file, view) :]
+    except OSError as error:
+        raise cannot_write(Path(path), error) from error
 
 
 def read_chunks(path: str | os.PathLike[str]) -> Iterator[memoryview]:
@@ -342,6 +383,13 @@ def _missing(name: str, path: str, error: OSError) -> Damaged:
         where=path,
         fix="run the pipeline again: the step that made it runs again and stores it anew",
     )
+
+
+def _discard(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return  # moved into place already; what failed came after
 
 
 def _sync_folder(folder: str) -> None:

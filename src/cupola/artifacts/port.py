@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 
 from cupola import digest
-from cupola.artifacts.blobs import Blobs, Buffer
+from cupola.artifacts.blobs import BUFFERED_BYTES, Blobs, Buffer
 from cupola.entities.artifact import INLINE_BYTES, Manifest, StoredFile
 from cupola.errors import Damaged, MaterializerError
 
@@ -74,7 +74,7 @@ class Sink(Protocol):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """The stored bytes of a value: in the record itself, or in a blob that was verified."""
+    """The stored bytes of a value: themselves when they are few, or a blob that was verified."""
 
     inline: bytes | None
     file: Path | None
@@ -180,7 +180,10 @@ def open_piece(manifest: Manifest, blobs: Blobs) -> Piece:
     """
     if manifest.inline is not None:
         return Piece(manifest.inline, None)
-    return Piece(None, blobs.open(only_file(manifest).blob))
+    file = only_file(manifest)
+    if file.size_bytes <= BUFFERED_BYTES:  # less than mapping it would cost
+        return Piece(blobs.read(file.blob), None)
+    return Piece(None, blobs.open(file.blob))
 
 
 def only_file(manifest: Manifest) -> StoredFile:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cupola import engine
+from cupola.artifacts.blobs import Blobs
 from cupola.authoring.requests import Request, compile_request, source_root
 from cupola.client.connect import connect
 from cupola.client.reading import RunReader
@@ -66,13 +67,15 @@ def run_request(request: Request, *, quiet: bool = False) -> tuple[Run, CupolaEr
 def open_site(pipeline: PipelineDefinition) -> Site:
     """Return where a run of a pipeline happens, from the settings and the place of its source file."""
     connection = connect()
+    sync = read_setting("durability") == "power"
     return Site(
         home=connection.home,
         root=source_root(pipeline),
         project=read_setting("project"),
         store=connection.store,
-        blobs=connection.blobs,
-        sync=read_setting("durability") == "power",
+        # Its own, not the connection's: what it keeps in mind of what it stored serves the steps of this run only.
+        blobs=Blobs(connection.home, sync=sync),
+        sync=sync,
     )
 
 

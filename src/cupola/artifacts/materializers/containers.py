@@ -14,7 +14,7 @@ import msgspec
 
 from cupola import classes, digest, records, values
 from cupola.artifacts.blobs import Blobs
-from cupola.artifacts.port import Piece, PieceForm, StorageForm, check_format, describe
+from cupola.artifacts.port import PieceForm, StorageForm, check_format, describe
 from cupola.artifacts.registry import form_by_id, form_for, installed_form_for
 from cupola.entities.artifact import INLINE_BYTES, Manifest, StoredFile
 from cupola.errors import ConfigError, CupolaError, Damaged, MaterializerError
@@ -150,9 +150,9 @@ def read_stored(manifest: Manifest, blobs: Blobs) -> Stored:
     """
     if manifest.inline is None and not manifest.files:
         raise Damaged(f"the record of a {manifest.type} names no file", fix="`cupola doctor store` checks the records")
-    piece = Piece(manifest.inline, None if manifest.inline is not None else blobs.open(manifest.files[0].blob))
+    data = manifest.inline if manifest.inline is not None else blobs.read(manifest.files[0].blob)
     try:
-        return _unpack(piece.read())
+        return _unpack(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"the record of a {manifest.type} can't be read: {error}") from error
 
