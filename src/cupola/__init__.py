@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from cupola.client.views import ArtifactVersion, Run, StepRun
     from cupola.compiler.trace import Output
     from cupola.context import get_step_context, progress
-    from cupola.entities.options import ArtifactConfig, CachePolicy, Image, Model, Resources, Retry
+    from cupola.entities.options import ArtifactConfig, CachePolicy, Image, Model, Retry
+    from cupola.entities.resources import Resources
     from cupola.errors import (
         Ambiguous,
         CodeChanged,
@@ -61,7 +62,8 @@ _HOMES = {
     "cupola.client.views": ("ArtifactVersion", "Run", "StepRun"),
     "cupola.compiler.trace": ("Output",),
     "cupola.context": ("get_step_context", "progress"),
-    "cupola.entities.options": ("ArtifactConfig", "CachePolicy", "Image", "Model", "Resources", "Retry"),
+    "cupola.entities.options": ("ArtifactConfig", "CachePolicy", "Image", "Model", "Retry"),
+    "cupola.entities.resources": ("Resources",),
     "cupola.errors": (
         "Ambiguous", "CodeChanged", "CompileError", "ConfigError", "Conflict", "CupolaError", "Damaged", "Diverged",
         "Fenced", "Forbidden", "MaterializerError", "NotFound", "RunAtImport", "RunCancelled", "RunFailed",

@@ -18,9 +18,9 @@ from cupola.entities.options import (
     Model,
     OnError,
     Requirements,
-    Resources,
     Retry,
 )
+from cupola.entities.resources import Resources
 from cupola.errors import ConfigError
 from cupola.suggest import nearest
 

@@ -23,11 +23,11 @@ from cupola.entities.options import (
     Image,
     Model,
     PipelineKnobs,
-    Resources,
     Retry,
     StepKnobs,
     merge_knobs,
 )
+from cupola.entities.resources import Resources
 from cupola.errors import ConfigError
 from cupola.snapshot import StepOptions
 
@@ -105,7 +105,7 @@ def plain_options(knobs: StepKnobs, node: Node, literals: Mapping[str, bytes]) -
         retry_on=tuple(cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}" for cls in retry.on),
         timeout_s=duration_s(knobs.timeout, "timeout", where) if knobs.timeout is not UNSET else None,
         env=_texts(knobs.env, "env", where),
-        resources=_kept(knobs.resources, Resources, "resources", where),
+        resources=_resources(knobs.resources, where),
         image=_kept(knobs.image, Image, "image", where),
         secrets=_texts(knobs.secrets, "secrets", where),
         requirements=_requirements(knobs.requirements, where),
@@ -222,6 +222,14 @@ def _requirements(said: object, where: str) -> tuple[str, ...]:
         if all(isinstance(line, str) for line in lines):
             return tuple(lines)
     raise ConfigError(f"requirements={said!r} must be a list of requirements or the path of a file", where=where)
+
+
+def _resources(said: object, where: str) -> bytes:
+    if said is UNSET:
+        return b""
+    if not isinstance(said, Resources):
+        raise ConfigError(f"resources={said!r} must be Resources(…)", where=where)
+    return msgspec.msgpack.encode(said.amounts, order="deterministic")
 
 
 def _kept(said: Any, cls: type[msgspec.Struct], name: str, where: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from cupola.entities.resources import Resources
 from cupola.errors import ConfigError
 
 _LARGEST = 1e9
@@ -70,24 +71,6 @@ def _is_list(given: object) -> bool:
 def _is_a(given: object, wanted: type | tuple[type, ...]) -> bool:
     """Tell what checkers take for granted and users don't keep."""
     return isinstance(given, wanted)
-
-
-class Resources(msgspec.Struct, frozen=True):
-    """What a step needs to run. Checked and recorded; enforced by engines that can.
-
-    Args:
-        cpu: Number of processors.
-        memory: Memory, as bytes or with a unit (`"8GiB"`).
-        gpu: Number of graphics processors.
-        gpu_type: Model of the graphics processor, such as `"a100"`.
-        slots: Named slots of the host or cluster, such as `{"licence": 1}`.
-    """
-
-    cpu: float | None = None
-    memory: int | str | None = None
-    gpu: int | None = None
-    gpu_type: str | None = None
-    slots: dict[str, float] = {}
 
 
 class Image(msgspec.Struct, frozen=True):
