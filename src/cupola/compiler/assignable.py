@@ -327,11 +327,19 @@ class _Values:
             return len(value) == len(args) and all(map(self.fits, value, args))
         if given in _PLAIN_CONTAINERS:
             if len(args) == 2 and issubclass(given, dict):
-                return all(self.fits(key, args[0]) and self.fits(value[key], args[1]) for key in self._some(value))
-            return all(self.fits(item, args[0]) for item in self._some(value))
+                keys = list(self._some(value))
+                return self._each(keys, args[0]) and self._each([value[key] for key in keys], args[1])
+            return self._each(self._some(value), args[0])
         if hasattr(value, "dtype") and len(args) == 2:
             return _array_fits(value, args)
         return _args_fit(given, wanted)
+
+    def _each(self, items: Iterable[Any], wanted: Any) -> bool:
+        items = list(items)
+        kinds = set(map(type, items))
+        if self.stand_in is None and kinds <= _SCALARS and all(_all_fit(kind, wanted) for kind in kinds):
+            return True
+        return all(self.fits(item, wanted) for item in items)
 
     def _some(self, items: Any) -> Iterable[Any]:
         if self.every or len(items) <= SAMPLE:
