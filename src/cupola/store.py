@@ -179,8 +179,10 @@ class ConsumersOf(Question[tuple[StepRecord, ...]], frozen=True):
 class Store(Protocol):
     """What every store can do. All methods may raise `Unreachable`."""
 
-    def append(self, run: str, epoch: int, first_seq: int, events: Sequence[bytes]) -> Applied:
-        """Apply encoded events of a run in order.
+    def append(
+        self, run: str, epoch: int, first_seq: int, events: Sequence[bytes], *, decoded: Sequence[Event] = ()
+    ) -> Applied:
+        """Apply encoded events of a run in order; `decoded` are the same as objects, where the caller has them.
 
         What is known already is ignored when the chained digest agrees.
 

@@ -76,6 +76,31 @@ def test_one_by_one_and_all_at_once_are_the_same(store, dump, tmp_path):
     assert dump(other) == dump(store)
 
 
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_events_given_as_objects_too_are_the_same(store, dump, tmp_path, cut):
+    run = ids.new_id()
+    events, data = whole(run), encoded(whole(run))
+    write_live(store.home, run, events)
+    store.append(run, 1, 1, data[:cut], decoded=events[:cut])
+    store.append(run, 1, 1, data, decoded=events)
+    other = open_store(tmp_path / "other")
+    other.append(run, 1, 1, data)
+    assert dump(other) == dump(store)
+
+
+def test_an_event_that_the_store_has_no_place_for_keeps_none_of_the_others_away(store):
+    class Strange(msgspec.Struct):
+        at: float = 0.0
+
+    run = ids.new_id()
+    events = [started(run), Strange(), StepStarted(1.0, 0)]
+    data = [encode_event(events[0]), b"strange", encode_event(events[2])]
+    assert store.append(run, 1, 1, data, decoded=events).head == 3
+    assert store.get("run", run, who=OWNER).steps == {"running": 1, "pending": 1}
+    dead = store._database.reading().execute("SELECT seq, reason FROM dead_letter").fetchall()
+    assert dead == [(2, "the store has no place for a Strange")]
+
+
 def test_a_gap_is_refused(store):
     run = ids.new_id()
     store.append(run, 1, 1, encoded(whole(run))[:2])

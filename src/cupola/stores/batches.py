@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec import Raw
+
 from cupola import journal
 from cupola.digest import checksum
 from cupola.stores.metadata import typed
 from cupola.stores.projection import Batch
-from cupola.stores.rows import encode
+from cupola.stores.rows import StepDetail, encode
 from cupola.stores.versions import Given, given_by, write_versions
 
 _USED = (
@@ -29,8 +31,7 @@ def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: 
         known: dict[tuple[int, int], Given] = given_by(batch.sealed) if batch.sealed else {}
         run = batch.run
         for draft, reason in write_versions(batch.db, run.number, run.project, batch.versions, known):
-            detail = batch.steps[draft.step].detail
-            detail.warnings = (*detail.warnings, reason)
+            batch.steps[draft.step].warnings.append(reason)
     _write_inputs(batch)
     _write_steps(batch)
     _write_tags(batch)
@@ -58,7 +59,8 @@ def _step_rows(batch: Batch, *, is_stored: bool) -> list[tuple[object, ...]]:
     return [
         (
             run, position, step.name, step.status, step.started_at, step.ended_at, step.base_key, step.inputs_key,
-            step.expires_at, step.cache_bucket, step.inputs_bucket, encode(step.detail),
+            step.expires_at, step.cache_bucket, step.inputs_bucket,
+            encode(StepDetail(step.source, [*map(Raw, step.events)], step.loaded, step.warnings)),
         )
         for position, step in batch.steps.items()
         if step.is_stored is is_stored
@@ -70,13 +72,11 @@ def _write_inputs(batch: Batch) -> None:
     for step, *version in batch.used:
         found = batch.db.execute(_USED, version).fetchone()
         if found:
-            batch.steps[step].detail.loaded.append(found[0])
-    # What a cached step would have read was read by the step that it stands for.
+            batch.steps[step].loaded.append(found[0])
     rows = [
         (checksum(digest), run, position)
         for position, step in batch.steps.items()
-        if not step.detail.from_run and (step.detail.inputs or step.detail.loaded)
-        for digest in (*step.detail.inputs.values(), *step.detail.loaded)
+        for digest in (*step.inputs.values(), *step.loaded)
     ]
     batch.db.executemany("INSERT OR IGNORE INTO input VALUES (?, ?, ?)", rows)
 
@@ -103,13 +103,16 @@ def _write_metadata(batch: Batch) -> None:
 
 
 def _write_run(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: int) -> None:
-    run = batch.run
+    run, counts = batch.run, batch.run.counts
+    for step in batch.steps.values():
+        counts[step.before] = counts.get(step.before, 0) - 1
+        counts[step.status] = counts.get(step.status, 0) + 1
     begin = run.journal_bytes if epoch == run.epoch and run.journal_bytes else journal.HEADER_BYTES
     batch.db.execute(
         "UPDATE run SET status = ?, ended_at = ?, epoch = ?, head = ?, digest = ?, journal_bytes = ?, sealed = ?,"
         " counts = ?, detail = ? WHERE number = ?",
         (
             run.status, run.ended_at, epoch, head, digest, begin + size_bytes, run.sealed,
-            encode({word: number for word, number in run.counts.items() if number}), encode(run.detail), run.number,
+            encode({word: number for word, number in counts.items() if number}), encode(run.detail), run.number,
         ),
     )  # fmt: skip

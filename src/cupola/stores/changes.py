@@ -18,7 +18,7 @@ from cupola.store import Change, Delete
 from cupola.stores import catalogue
 from cupola.stores.catalogue import Changed, Entry, Removed
 from cupola.stores.metadata import typed
-from cupola.stores.rows import decode_step_detail
+from cupola.stores.rows import decode_step_detail, read_history
 
 Key = tuple[int, int, int]
 _POSITION = "catalogue"
@@ -181,8 +181,9 @@ def _version_ids(db: sqlite3.Connection, test: str, values: Sequence[object]) ->
 def _last(db: sqlite3.Connection, test: str, values: Sequence[object]) -> tuple[tuple[str, str, int], ...]:
     """Return the artifacts whose newest version is among those that a condition finds."""
     sql = (
-        "SELECT DISTINCT artifact.project, artifact.name, artifact.last FROM version"
-        f" JOIN artifact ON artifact.key = version.artifact WHERE {test} AND version.number = artifact.last"
+        "SELECT artifact.project, artifact.name, version.number FROM version"
+        f" JOIN artifact ON artifact.key = version.artifact WHERE {test} AND version.number ="
+        " (SELECT max(newest.number) FROM version AS newest WHERE newest.artifact = version.artifact)"
     )
     return tuple(db.execute(sql, tuple(values)).fetchall())
 
@@ -200,8 +201,8 @@ def _remove(db: sqlite3.Connection, change: Removed) -> None:
             _remove_version(db, key)
     for project, name, last in change.last:
         db.execute(
-            "INSERT INTO artifact (project, name, created_at, last) VALUES (?, ?, 0, ?)"
-            " ON CONFLICT (name, project) DO UPDATE SET last = max(last, excluded.last)",
+            "INSERT INTO artifact (project, name, created_at, retired) VALUES (?, ?, 0, ?)"
+            " ON CONFLICT (name, project) DO UPDATE SET retired = max(retired, excluded.retired)",
             (project, name, last),
         )
 
@@ -249,7 +250,8 @@ def _forget_inputs(db: sqlite3.Connection, rows: Iterable[tuple[int, int, bytes]
     keys: list[Key] = []
     for run, step, data in list(rows):
         detail = decode_step_detail(data)
-        keys.extend((checksum(digest), run, step) for digest in (*detail.inputs.values(), *detail.loaded))
+        digests = (*read_history(detail).inputs.values(), *detail.loaded)
+        keys.extend((checksum(digest), run, step) for digest in digests)
     db.executemany("DELETE FROM input WHERE bucket = ? AND run = ? AND step = ?", keys)
 
 

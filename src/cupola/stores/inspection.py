@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from cupola.entities.artifact import Manifest
+from cupola.stores import records
 from cupola.stores.database import Database
+
+CHUNK = 500
+"""Versions that are read at a time."""
 
 _ORPHANS = {
     "runs of no pipeline": "SELECT count(*) FROM run WHERE pipeline NOT IN (SELECT key FROM pipeline)",
@@ -60,8 +63,12 @@ def list_heads(database: Database) -> dict[str, Head]:
 
 def list_blobs(database: Database) -> Iterator[tuple[str, list[str]]]:
     """Yield name and blobs of each version, those that are inline with none."""
-    sql = "SELECT artifact.name, version.number, version.manifest FROM version JOIN artifact ON key = artifact"
-    for name, number, manifest in database.reading().execute(sql):
-        files = msgspec.msgpack.decode(manifest, type=Manifest).files
-        # A link's target stands where the others have a blob; an empty folder has none.
-        yield f"{name}:{number}", [file.blob for file in files if file.kind in "fx"]
+    db = database.reading()
+    sql = f"SELECT {records.VERSION_COLUMNS} FROM version JOIN run ON run.number = version.run"
+    sql += " JOIN step ON step.run = version.run AND step.position = version.step"
+    rows = db.execute(f"{sql} JOIN artifact ON key = artifact ORDER BY version.run, version.step")
+    while some := rows.fetchmany(CHUNK):
+        for version in records.read_versions(db, some):
+            # A link's target stands where the others have a blob; an empty folder has none.
+            blobs = [file.blob for file in version.manifest.files if file.kind in "fx"]
+            yield f"{version.artifact}:{version.number}", blobs

@@ -15,7 +15,7 @@ import msgspec
 
 from cupola import ids, journal
 from cupola.errors import Conflict, CupolaError, Damaged, Diverged, Fenced, NotFound
-from cupola.event import RunSealed, RunStarted, decode_event
+from cupola.event import Event, RunSealed, RunStarted, decode_event
 from cupola.store import Applied
 from cupola.stores.batches import write_batch
 from cupola.stores.changes import remove_run
@@ -48,6 +48,7 @@ class Arrival(msgspec.Struct, frozen=True):
         head: Sequence number of the last of them.
         digest: Chained digest up to that.
         events: The events, encoded.
+        decoded: The same as objects, where the caller has them.
         sealed: What the store gave the run before a rebuild.
     """
 
@@ -55,6 +56,7 @@ class Arrival(msgspec.Struct, frozen=True):
     head: int
     digest: bytes
     events: Sequence[bytes]
+    decoded: Sequence[Event] = ()
     sealed: RunSealed | None = None
 
 
@@ -78,12 +80,22 @@ class Ledger:
         first_seq: int,
         events: Sequence[bytes],
         *,
+        decoded: Sequence[Event] = (),
         sealed: RunSealed | None = None,
         wait_s: float = WAIT_S,
     ) -> Applied:
-        """Apply encoded events of a run in order; `sealed` is what the store gave the run before a rebuild.
+        """Apply encoded events of a run in order.
 
         What is known already is ignored when the chained digest agrees.
+
+        Args:
+            run: Id of the run.
+            epoch: Epoch of the journal that they stand in.
+            first_seq: Sequence number of the first.
+            events: The events, encoded.
+            decoded: The same as objects, where the caller has them.
+            sealed: What the store gave the run before a rebuild.
+            wait_s: How long to wait for the right to write.
 
         Raises:
             Fenced: A later epoch wrote meanwhile.
@@ -102,7 +114,7 @@ class Ledger:
                 if draft is None:
                     draft = start_run(db, _first(run, new), epoch, sealed.number if sealed else None)
                 before, digest, head = digest, journal.chained(digest, new), head + len(new)
-                self._apply(db, draft, Arrival(epoch, head, digest, new, sealed), before)
+                self._apply(db, draft, Arrival(epoch, head, digest, new, decoded[known:], sealed), before)
                 self._seen[run] = (head, digest)
         if draft is not None and draft.sealed:
             self._seen.pop(run, None)
@@ -193,7 +205,7 @@ class Ledger:
     def _apply_singly(self, db: sqlite3.Connection, run: str, arrival: Arrival, digest: bytes) -> None:
         for seq, event in enumerate(arrival.events, arrival.head - len(arrival.events) + 1):
             digest = journal.chained(digest, (event,))
-            one = Arrival(arrival.epoch, seq, digest, (event,), arrival.sealed)
+            one = Arrival(arrival.epoch, seq, digest, (event,), sealed=arrival.sealed)
             try:
                 with _savepoint(db):
                     self._write(db, _loaded(db, run), one)
@@ -208,7 +220,7 @@ class Ledger:
 
     def _write(self, db: sqlite3.Connection, draft: RunDraft, arrival: Arrival) -> None:
         batch = self._batch(db, draft, arrival)
-        apply_events(batch, arrival.head - len(arrival.events) + 1, arrival.events)
+        apply_events(batch, arrival.head - len(arrival.events) + 1, arrival.events, arrival.decoded)
         size = sum(map(len, arrival.events)) + len(arrival.events) * journal.FRAME_BYTES
         write_batch(batch, arrival.epoch, arrival.head, arrival.digest, size)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from cupola.digest import checksum
 from cupola.entities.artifact import OutputRecord
-from cupola.entities.run import AttemptRecord, Failure, StepStatus
+from cupola.entities.run import Failure, StepStatus
 from cupola.errors import CupolaError
 from cupola.event import (
     Event,
@@ -34,7 +34,6 @@ from cupola.event import (
 from cupola.stores.rows import (
     RUN_LEVEL,
     RunDetail,
-    StepDetail,
     StepNames,
     decode_counts,
     decode_run_detail,
@@ -68,18 +67,30 @@ class RunDraft(msgspec.Struct):
 
 
 class StepDraft(msgspec.Struct, gc=False):
-    """A step's row while a batch is applied. `status` is a plain word: a driver of databases is slow with others."""
+    """A step's row while a batch is applied. `status` is a plain word: a driver of databases is slow with others.
+
+    Attributes:
+        before: Status before the batch.
+        events: All events of the step, encoded.
+        inputs: What it read, for lineage; nothing for a cached step, whose inputs were read by the one it stands for.
+        is_stored: Whether its row is there already.
+    """
 
     name: str
-    status: str
-    detail: StepDetail
+    source: str = ""
     base_key: str = ""
+    status: str = PENDING
+    before: str = PENDING
     started_at: float | None = None
     ended_at: float | None = None
     inputs_key: str = ""
     expires_at: float = 0.0
     cache_bucket: int | None = None
     inputs_bucket: int | None = None
+    events: list[bytes | msgspec.Raw] = []
+    inputs: dict[str, str] = {}
+    loaded: list[str] = []
+    warnings: list[str] = []
     is_stored: bool = False
 
 
@@ -156,27 +167,50 @@ def load_open_steps(db: sqlite3.Connection, run: RunDraft) -> dict[int, StepDraf
     if not run.counts.get("running") and not run.counts.get("retrying"):
         return {}
     rows = db.execute(
-        "SELECT position, name, status, detail, base_key, started_at FROM step"
+        "SELECT position, name, status, base_key, started_at, detail FROM step"
         " INDEXED BY step_unusual WHERE run = ? AND status IN ('running', 'retrying') AND status <> 'completed'",
         (run.number,),
     )
-    return {
-        row[0]: StepDraft(row[1], row[2], decode_step_detail(row[3]), row[4], row[5], is_stored=True) for row in rows
-    }
+    return {row[0]: _stored_step(*row[1:]) for row in rows}
 
 
-def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes]) -> None:
-    """Apply encoded events to the drafts of a batch."""
-    for seq, data in enumerate(events, first_seq):
+def _stored_step(name: str, status: str, base_key: str, started_at: float | None, data: bytes) -> StepDraft:
+    detail = decode_step_detail(data)
+    return StepDraft(
+        name, detail.source, base_key, status, status, started_at, events=[*detail.events], loaded=detail.loaded,
+        warnings=detail.warnings, is_stored=True,
+    )  # fmt: skip
+
+
+def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes], decoded: Sequence[Event] = ()) -> None:
+    """Apply encoded events to the drafts of a batch; `decoded` are the same as objects, where the caller has them."""
+    for at, data in enumerate(events):
         try:
-            event = decode_event(data)
+            event = decoded[at] if decoded else decode_event(data)
         except msgspec.DecodeError as error:
-            batch.dead.append((seq, f"not an event that this Cupola knows: {error}"))
+            batch.dead.append((first_seq + at, f"not an event that this Cupola knows: {error}"))
             continue
+        kind = type(event)
         if batch.run.sealed:
-            batch.dead.append((seq, f"{type(event).__name__} after the run was sealed"))
-            continue
-        _APPLY[type(event)](batch, event)
+            batch.dead.append((first_seq + at, f"{kind.__name__} after the run was sealed"))
+        elif kind in _OF_STEP:
+            _apply_to_step(batch, event, data)
+        elif kind in _OF_RUN:
+            _OF_RUN[kind](batch, event)
+        else:
+            batch.dead.append((first_seq + at, f"the store has no place for a {kind.__name__}"))
+
+
+def _apply_to_step(batch: Batch, event: Any, data: bytes) -> None:
+    step = batch.steps.get(event.step) or _step(batch, event.step)
+    step.events.append(data)
+    _OF_STEP[type(event)](step, event)
+    if isinstance(event, StepFinished):
+        _record(batch, event, event.outputs)
+        for run, number, position in event.used:
+            batch.used.append((event.step, run, number, position))
+    elif isinstance(event, StepFailed):
+        _record(batch, event, event.saved)
 
 
 def _apply_started(batch: Batch, event: RunStarted) -> None:
@@ -190,57 +224,39 @@ def _apply_moved(batch: Batch, event: RunMoved) -> None:
     batch.run.detail.reason = event.reason
 
 
-def _apply_step_started(batch: Batch, event: StepStarted) -> None:
-    step = _step(batch, event.step)
-    _move(batch, step, RUNNING)
+def _apply_step_started(step: StepDraft, event: StepStarted) -> None:
+    step.status = RUNNING
     if step.started_at is None:
         step.started_at = event.at
-    step.detail.attempts.append(AttemptRecord(event.attempt, event.at, None, (event.log, event.log)))
 
 
-def _apply_retrying(batch: Batch, event: StepRetrying) -> None:
-    step = _step(batch, event.step)
-    _move(batch, step, RETRYING)
-    _end_attempt(step, event.at, event.log, event.failure)
+def _apply_retrying(step: StepDraft, event: StepRetrying) -> None:
+    step.status = RETRYING
+    if step.started_at is None:
+        step.started_at = event.at
 
 
-def _apply_finished(batch: Batch, event: StepFinished) -> None:
-    step = _step(batch, event.step)
-    _move(batch, step, COMPLETED)
-    _end_attempt(step, event.at, event.log, None)
-    step.ended_at = event.at
+def _apply_finished(step: StepDraft, event: StepFinished) -> None:
+    _end(step, COMPLETED, event)
     step.inputs_key = event.inputs_key
     step.expires_at = event.expires_at
     if event.inputs_key and step.base_key and not event.uncacheable:
         step.cache_bucket, step.inputs_bucket = checksum(step.base_key), checksum(event.inputs_key)
-    step.detail.uncacheable = event.uncacheable
-    _record(batch, step, event, event.outputs)
-    for run, number, position in event.used:
-        batch.used.append((event.step, run, number, position))
 
 
-def _apply_cached(batch: Batch, event: StepCached) -> None:
-    step = _step(batch, event.step)
-    _move(batch, step, CACHED)
+def _apply_cached(step: StepDraft, event: StepCached) -> None:
+    step.status = CACHED
     step.started_at = step.ended_at = event.at
     step.inputs_key = event.inputs_key
-    detail = step.detail
-    detail.inputs, detail.from_run, detail.from_step = event.inputs, event.from_run, event.from_step
-    detail.saved_s, detail.made_at = event.saved_s, event.made_at
 
 
-def _apply_failed(batch: Batch, event: StepFailed) -> None:
-    step = _step(batch, event.step)
-    _move(batch, step, event.status.value)
-    _end_attempt(step, event.at, event.log, event.failure)
-    step.ended_at = event.at
-    step.detail.failure = event.failure
-    _record(batch, step, event, event.saved)
+def _apply_failed(step: StepDraft, event: StepFailed) -> None:
+    _end(step, event.status.value, event)
 
 
 def _apply_skipped(batch: Batch, event: StepsSkipped) -> None:
     for position in event.steps:
-        _move(batch, _step(batch, position), SKIPPED)
+        _step(batch, position).status = SKIPPED
 
 
 def _apply_run_finished(batch: Batch, event: RunFinished) -> None:
@@ -257,7 +273,7 @@ def _apply_lost(batch: Batch, event: RunLost) -> None:
     run.detail.failure = Failure("Lost", event.reason, signal=event.signal)
     for step in batch.steps.values():
         if step.status in (RUNNING, RETRYING):
-            _move(batch, step, LOST)
+            step.status = LOST
             step.ended_at = event.at
 
 
@@ -267,14 +283,16 @@ def _apply_sealed(batch: Batch, event: RunSealed) -> None:
         batch.dead.append((batch.run.head + 1, f"sealed as run {event.number}, but is run {batch.run.number} here"))
 
 
-_APPLY: dict[type[Event], Callable[[Batch, Any], None]] = {
-    RunStarted: _apply_started,
-    RunMoved: _apply_moved,
+_OF_STEP: dict[type[Event], Callable[[StepDraft, Any], None]] = {
     StepStarted: _apply_step_started,
     StepRetrying: _apply_retrying,
     StepFinished: _apply_finished,
     StepCached: _apply_cached,
     StepFailed: _apply_failed,
+}
+_OF_RUN: dict[type[Event], Callable[[Batch, Any], None]] = {
+    RunStarted: _apply_started,
+    RunMoved: _apply_moved,
     StepsSkipped: _apply_skipped,
     RunFinished: _apply_run_finished,
     RunLost: _apply_lost,
@@ -304,32 +322,21 @@ def _step(batch: Batch, position: int) -> StepDraft:
 def _new_step(batch: Batch, position: int) -> StepDraft:
     known = _names(batch)
     if position >= len(known.names):
-        return StepDraft(f"#{position}", PENDING, StepDetail())
-    detail = StepDetail(known.sources[position], [])
-    return StepDraft(known.names[position], PENDING, detail, known.base_keys[position])
+        return StepDraft(f"#{position}")
+    return StepDraft(known.names[position], known.sources[position], known.base_keys[position])
 
 
-def _move(batch: Batch, step: StepDraft, status: str) -> None:
-    counts = batch.run.counts
-    counts[step.status] = counts.get(step.status, 0) - 1
-    counts[status] = counts.get(status, 0) + 1
+def _end(step: StepDraft, status: str, event: StepFinished | StepFailed) -> None:
     step.status = status
+    step.ended_at = event.at
+    if step.started_at is None:
+        step.started_at = event.at
+    step.inputs = event.inputs
 
 
-def _end_attempt(step: StepDraft, at: float, log: int, failure: Failure | None) -> None:
-    attempts = step.detail.attempts
-    if not attempts:
-        attempts.append(AttemptRecord(1, at, None, (log, log)))
-        step.started_at = at
-    last = attempts[-1]
-    attempts[-1] = AttemptRecord(last.number, last.started_at, at, (last.log[0], log), failure)
-
-
-def _record(batch: Batch, step: StepDraft, event: StepFinished | StepFailed, outputs: tuple[OutputRecord, ...]) -> None:
+def _record(batch: Batch, event: StepFinished | StepFailed, outputs: tuple[OutputRecord, ...]) -> None:
     """Take over what a finished and a failed step have in common."""
-    number, detail = event.step, step.detail
-    detail.inputs, detail.metrics, detail.warnings = event.inputs, event.metrics, event.warnings
-    detail.cpu_s, detail.peak_bytes = event.usage.cpu_s, event.usage.peak_bytes
+    number = event.step
     for position, output in enumerate(outputs):
         batch.versions.append(VersionDraft(number, position, output, event.at))
         if output.tags:

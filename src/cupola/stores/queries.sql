@@ -1,8 +1,10 @@
 -- The named questions. Each has a name, a sentence, and one statement.
 
 -- name: find_cached
--- The newest usable result of each wanted cache key, for an object of buckets by key; one row for each of its outputs.
-SELECT step.base_key, step.inputs_key, step.position, step.started_at, step.ended_at, step.expires_at, {columns}
+-- The newest usable result of each wanted cache key, for an object of buckets by key; one row for each of its outputs,
+-- the first of which has the step's events.
+SELECT step.base_key, step.inputs_key, step.position, step.started_at, step.ended_at, step.expires_at,
+  CASE WHEN coalesce(version.position, 0) = 0 THEN step.detail END, {columns}
 FROM json_each(:keys) AS wanted
 CROSS JOIN step INDEXED BY step_cache
   ON step.cache_bucket = wanted.value AND step.base_key = wanted.key
@@ -17,8 +19,10 @@ LEFT JOIN version ON version.run = step.run AND version.step = step.position
 LEFT JOIN artifact ON artifact.key = version.artifact;
 
 -- name: find_cached_exactly
--- The newest usable result of one cache key with exactly these inputs; one row for each of its outputs.
-SELECT step.base_key, step.inputs_key, step.position, step.started_at, step.ended_at, step.expires_at, {columns}
+-- The newest usable result of one cache key with exactly these inputs; one row for each of its outputs,
+-- the first of which has the step's events.
+SELECT step.base_key, step.inputs_key, step.position, step.started_at, step.ended_at, step.expires_at,
+  CASE WHEN coalesce(version.position, 0) = 0 THEN step.detail END, {columns}
 FROM (
   SELECT * FROM step INDEXED BY step_cache_exactly
   WHERE cache_bucket = :bucket AND inputs_bucket = :inputs_bucket AND base_key = :base_key AND inputs_key = :inputs_key

@@ -29,6 +29,7 @@ from cupola.store import (
 )
 from cupola.stores import records
 from cupola.stores.ledger import Ledger
+from cupola.stores.rows import decode_step_detail, read_history
 
 T = TypeVar("T")
 CHUNK = 500
@@ -88,15 +89,16 @@ def _entries(rows: Iterable[records.Row]) -> Iterator[CacheEntry]:
     for (base_key, inputs_key, position, started_at, ended_at, expires_at), group in groupby(rows, key=_STEP_PART):
         # By place: a sorter in the statement would cost more than the rest of it.
         made = sorted((row[6:] for row in group), key=_PLACE)
+        outputs = read_history(decode_step_detail(made[0][0])).outputs
         # A look-up needs the values only; tags and metadata stay with the version in the run that made it. A step
         # without outputs has one row without a version.
-        outputs = tuple([records.read_version(row, (), {}) for row in made if row[0] is not None])
+        versions = tuple([records.read_version(row[1:], outputs) for row in made if row[1] is not None])
         duration = ended_at - started_at
-        yield CacheEntry(base_key, inputs_key, made[0][3], position, ended_at, duration, expires_at, outputs)
+        yield CacheEntry(base_key, inputs_key, made[0][4], position, ended_at, duration, expires_at, versions)
 
 
 _STEP_PART = itemgetter(slice(6))
-_PLACE = itemgetter(2)
+_PLACE = itemgetter(3)
 _FIND_CACHED = QUERIES["find_cached"].replace("{columns}", records.VERSION_COLUMNS)
 _FIND_CACHED_EXACTLY = QUERIES["find_cached_exactly"].replace("{columns}", records.VERSION_COLUMNS)
 _LIST_INPUTS = "SELECT inputs_bucket FROM step INDEXED BY step_cache_exactly WHERE cache_bucket = ? LIMIT ?"

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
-from cupola.entities.artifact import ArtifactRecord, Manifest, VersionRecord
+from cupola.entities.artifact import ArtifactRecord, OutputRecord, VersionRecord
 from cupola.entities.run import PipelineRecord, RunRecord, RunStatus, StepRecord, StepStatus
-from cupola.stores.rows import decode_counts, decode_run_detail, decode_step_detail
+from cupola.errors import Damaged
+from cupola.event import StepCached, StepFailed, StepFinished
+from cupola.stores.rows import Outcome, decode_counts, decode_run_detail, decode_step_detail, read_history
 
 RUN_COLUMNS = (
     "run.number, run.id, run.name, pipeline.name, pipeline.project, run.status, run.snapshot, run.started_at,"
@@ -22,7 +24,7 @@ STEP_COLUMNS = (
 )
 VERSION_COLUMNS = (
     "version.run, version.step, version.position, run.id, artifact.name, version.number, version.label,"
-    " artifact.project, version.output, version.manifest, version.created_at, version.saved, version.kind"
+    " artifact.project, version.created_at"
 )
 ARTIFACT_COLUMNS = "artifact.key, artifact.name, artifact.project, artifact.created_at"
 PIPELINE_COLUMNS = "pipeline.key, pipeline.name, pipeline.project, pipeline.source, pipeline.created_at, pipeline.runs"
@@ -69,34 +71,73 @@ def read_steps(db: sqlite3.Connection, rows: Sequence[Row], *, run: int | None =
     records: list[StepRecord] = []
     for row, key in zip(rows, keys, strict=True):
         detail = decode_step_detail(row[10])
+        history = read_history(detail)
+        told = _told(history.outcome)
         records.append(
             StepRecord(
                 id=f"{row[2]}.{row[1]}", run=row[2], position=row[1], name=row[3], source=detail.source,
-                pipeline=row[4], status=StepStatus(row[5]), attempts=tuple(detail.attempts), started_at=row[6],
-                ended_at=row[7], inputs=detail.inputs, metadata=metadata.get(key, {}), metrics=detail.metrics,
-                tags=tags.get(key, ()), failure=detail.failure, base_key=row[8], inputs_key=row[9],
-                uncacheable=detail.uncacheable, from_run=detail.from_run, from_step=detail.from_step,
-                saved_s=detail.saved_s, made_at=detail.made_at, cpu_s=detail.cpu_s, peak_bytes=detail.peak_bytes,
-                warnings=detail.warnings,
+                pipeline=row[4], status=StepStatus(row[5]), attempts=history.attempts, started_at=row[6],
+                ended_at=row[7], inputs=history.inputs, metadata=metadata.get(key, {}), tags=tags.get(key, ()),
+                base_key=row[8], inputs_key=row[9], warnings=(*told.pop("warnings", ()), *detail.warnings), **told,
             )
         )  # fmt: skip
     return records
+
+
+def _told(outcome: Outcome | None) -> dict[str, Any]:
+    """Return the fields of a step's record that only its last event says."""
+    match outcome:
+        case StepCached():
+            return {
+                "from_run": outcome.from_run,
+                "from_step": outcome.from_step,
+                "saved_s": outcome.saved_s,
+                "made_at": outcome.made_at,
+            }
+        case StepFinished() | StepFailed():
+            return {
+                "metrics": outcome.metrics,
+                "warnings": outcome.warnings,
+                "cpu_s": outcome.usage.cpu_s,
+                "peak_bytes": outcome.usage.peak_bytes,
+                "failure": outcome.failure if isinstance(outcome, StepFailed) else None,
+                "uncacheable": outcome.uncacheable if isinstance(outcome, StepFinished) else "",
+            }
+        case None:
+            return {}
 
 
 def read_versions(db: sqlite3.Connection, rows: Sequence[Row], *, run: int | None = None) -> list[VersionRecord]:
     """Return the records of rows of `VERSION_COLUMNS`; `run` is given when they are all of one run's versions."""
     keys = [(row[0], row[1], row[2]) for row in rows]
     tags, metadata = read_tags(db, "version", keys, run), read_metadata(db, "version", keys, run)
-    return [read_version(row, tags.get(key, ()), metadata.get(key, {})) for row, key in zip(rows, keys, strict=True)]
+    outputs = {step: _outputs_of(db, step) for step in dict.fromkeys([(row[0], row[1]) for row in rows])}
+    return [
+        read_version(row, outputs[row[0], row[1]], tags.get(key, ()), metadata.get(key, {}))
+        for row, key in zip(rows, keys, strict=True)
+    ]
 
 
-def read_version(row: Row, tags: tuple[str, ...], metadata: dict[str, bytes]) -> VersionRecord:
-    """Return the record of one row of `VERSION_COLUMNS`."""
+def _outputs_of(db: sqlite3.Connection, step: tuple[int, int]) -> tuple[OutputRecord, ...]:
+    """Return what a step made: its events have it, and a listing would read those of a step once for each version."""
+    row = db.execute("SELECT detail FROM step WHERE run = ? AND position = ?", step).fetchone()
+    if row is None:
+        raise Damaged(
+            f"the step that made version {step[0]}.{step[1]} is gone", fix="run `cupola doctor store --rebuild`"
+        )
+    return read_history(decode_step_detail(row[0])).outputs
+
+
+def read_version(
+    row: Row, outputs: Sequence[OutputRecord], tags: tuple[str, ...] = (), metadata: dict[str, bytes] | None = None
+) -> VersionRecord:
+    """Return the record of one row of `VERSION_COLUMNS`; `outputs` are all that its step made."""
+    position: int = row[2]
+    output = outputs[position]
     return VersionRecord(
         id=f"{row[3]}.{row[1]}.{row[2]}", artifact=row[4], version=row[6] or str(row[5]), project=row[7], run=row[3],
-        step=row[1], position=row[2], output=row[8], metadata=metadata, tags=tags,
-        created_at=row[10], saved=bool(row[11]), kind=row[12], number=row[5],
-        manifest=msgspec.msgpack.decode(row[9], type=Manifest),
+        step=row[1], position=position, output=output.name, metadata=metadata or {}, tags=tags,
+        created_at=row[8], saved=output.saved, kind=output.kind, number=row[5], manifest=output.manifest,
     )  # fmt: skip
 
 

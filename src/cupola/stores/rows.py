@@ -7,10 +7,13 @@ from functools import cached_property
 import msgspec
 
 from cupola import digest
+from cupola.entities.artifact import OutputRecord
 from cupola.entities.run import AttemptRecord, Failure
 from cupola.errors import Damaged
+from cupola.event import StepCached, StepFailed, StepFinished, StepRetrying, StepStarted, decode_event
 from cupola.snapshot import FORMAT
 
+Outcome = StepFinished | StepCached | StepFailed
 RUN_LEVEL = (-1, -1)
 """Step and position in the key of what belongs to a whole run."""
 
@@ -29,22 +32,42 @@ class RunDetail(msgspec.Struct, array_like=True):
 
 
 class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
-    """The encoded part of a step's row; fields as in `StepRecord`, and `loaded`: digests of versions that it loaded."""
+    """The encoded part of a step's row: its events as the journal has them, and what the store found out besides.
+
+    Attributes:
+        source: Function of the step.
+        events: All events of the step, encoded: its outputs and their values stand in them and nowhere else.
+        loaded: Digests of versions that it loaded by itself.
+        warnings: What the store refused it.
+    """
 
     source: str = ""
-    attempts: list[AttemptRecord] = []
-    inputs: dict[str, str] = {}
-    cpu_s: float = 0.0
-    peak_bytes: int = 0
-    uncacheable: str = ""
-    warnings: tuple[str, ...] = ()
-    metrics: tuple[tuple[str, float, float], ...] = ()
-    failure: Failure | None = None
-    from_run: str = ""
-    from_step: int = -1
-    saved_s: float = 0.0
-    made_at: float = 0.0
+    events: list[msgspec.Raw] = []
     loaded: list[str] = []
+    warnings: list[str] = []
+
+
+class History(msgspec.Struct, frozen=True):
+    """What the events of a step add up to: its attempts, oldest first, and how it ended, if it did."""
+
+    attempts: tuple[AttemptRecord, ...]
+    outcome: Outcome | None
+
+    @property
+    def outputs(self) -> tuple[OutputRecord, ...]:
+        """What the step made, by position."""
+        match self.outcome:
+            case StepFinished():
+                return self.outcome.outputs
+            case StepFailed():
+                return self.outcome.saved
+            case _:
+                return ()
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Digest of each input by parameter name."""
+        return self.outcome.inputs if self.outcome else {}
 
 
 class StepOutline(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -92,6 +115,33 @@ def decode_run_detail(data: bytes) -> RunDetail:
 def decode_step_detail(data: bytes) -> StepDetail:
     """Read what `encode` made of the details of a step."""
     return msgspec.msgpack.decode(data, type=StepDetail)
+
+
+def read_history(detail: StepDetail) -> History:
+    """Return what the events of a step add up to."""
+    attempts: list[AttemptRecord] = []
+    outcome: Outcome | None = None
+    for data in detail.events:
+        event = decode_event(data)
+        match event:
+            case StepStarted():
+                place = (event.log, event.log)
+                attempts.append(AttemptRecord(event.attempt, event.at, None, place, worker=event.worker))
+            case StepRetrying():
+                _end_attempt(attempts, event.at, event.log, event.failure)
+            case StepFinished() | StepFailed():
+                _end_attempt(attempts, event.at, event.log, event.failure if isinstance(event, StepFailed) else None)
+                outcome = event
+            case StepCached():
+                outcome = event
+            case _:
+                pass
+    return History(tuple(attempts), outcome)
+
+
+def _end_attempt(attempts: list[AttemptRecord], at: float, log: int, failure: Failure | None) -> None:
+    last = attempts.pop() if attempts else AttemptRecord(1, at, None, (log, log))
+    attempts.append(AttemptRecord(last.number, last.started_at, at, (last.log[0], log), failure, last.worker))
 
 
 def outline(snapshot: str, data: bytes) -> StepNames:

@@ -68,7 +68,7 @@ CREATE TABLE artifact (
   project TEXT NOT NULL,
   name TEXT NOT NULL,
   created_at REAL NOT NULL,
-  last INTEGER NOT NULL
+  retired INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX artifact_name ON artifact (name, project);
 CREATE TABLE version (
@@ -82,9 +82,7 @@ CREATE TABLE version (
   digest TEXT NOT NULL,
   size_bytes INTEGER NOT NULL,
   kind TEXT NOT NULL,
-  saved INTEGER NOT NULL,
   created_at REAL NOT NULL,
-  manifest BLOB NOT NULL,
   PRIMARY KEY (run, step, position)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX version_number ON version (artifact, number);

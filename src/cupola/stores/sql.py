@@ -53,9 +53,11 @@ class SqlStore:
         self._ledger = Ledger(self._database, read_blob)
         self._tailer = Tailer(self._ledger)
 
-    def append(self, run: str, epoch: int, first_seq: int, events: Sequence[bytes]) -> Applied:
+    def append(
+        self, run: str, epoch: int, first_seq: int, events: Sequence[bytes], *, decoded: Sequence[Event] = ()
+    ) -> Applied:
         """Apply encoded events of a run in order; see the port."""
-        return self._ledger.append(run, epoch, first_seq, events)
+        return self._ledger.append(run, epoch, first_seq, events, decoded=decoded)
 
     def seal(self, run: str) -> RunSealed:
         """Return what the store gave a run whose events are all projected: its last event, for the journal."""

@@ -9,7 +9,6 @@ import msgspec
 
 from cupola.entities.artifact import OutputRecord
 from cupola.event import RunSealed
-from cupola.stores.rows import encode
 
 CHUNK = 500
 """Values of one statement, far below the least limit that any SQLite was built with (999)."""
@@ -86,11 +85,11 @@ def write_versions(
         rows.append(
             (
                 run, draft.step, draft.position, artifact.key, number, given.label if given else "", output.name,
-                manifest.digest, manifest.size_bytes, output.kind, int(output.saved), draft.at, encode(manifest),
+                manifest.digest, manifest.size_bytes, output.kind, draft.at,
             )
         )  # fmt: skip
     _write_artifacts(db, project, artifacts)
-    db.executemany("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    db.executemany("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return refused
 
 
@@ -102,11 +101,12 @@ def _load_artifacts(db: sqlite3.Connection, project: str, drafts: Sequence[Versi
         chunk = names[start : start + CHUNK]
         marks = ",".join("?" * len(chunk))
         rows = db.execute(
-            f"SELECT name, key, last FROM artifact WHERE project = ? AND name IN ({marks})",
+            f"SELECT name, key, retired, (SELECT max(number) FROM version WHERE artifact = key) FROM artifact"
+            f" WHERE project = ? AND name IN ({marks})",
             (project, *chunk),
         )
-        for name, key, last in rows:
-            artifacts[name] = _Artifact(key, last, False, 0.0)
+        for name, key, retired, newest in rows:
+            artifacts[name] = _Artifact(key, max(retired, newest or 0), False, 0.0)
     if len(artifacts) < len(names):
         key = db.execute("SELECT coalesce(max(key), 0) FROM artifact").fetchone()[0]
         for draft in drafts:
@@ -117,12 +117,9 @@ def _load_artifacts(db: sqlite3.Connection, project: str, drafts: Sequence[Versi
 
 
 def _write_artifacts(db: sqlite3.Connection, project: str, artifacts: Mapping[str, _Artifact]) -> None:
-    new = [(item.key, project, name, item.created_at, item.last) for name, item in artifacts.items() if item.is_new]
-    old = [(item.last, item.key) for item in artifacts.values() if not item.is_new]
+    new = [(item.key, project, name, item.created_at) for name, item in artifacts.items() if item.is_new]
     if new:
-        db.executemany("INSERT INTO artifact (key, project, name, created_at, last) VALUES (?, ?, ?, ?, ?)", new)
-    if old:
-        db.executemany("UPDATE artifact SET last = ? WHERE key = ?", old)
+        db.executemany("INSERT INTO artifact (key, project, name, created_at, retired) VALUES (?, ?, ?, ?, 0)", new)
 
 
 def _name_version(

@@ -75,15 +75,17 @@ CREATE INDEX step_cache ON step (cache_bucket, run) WHERE cache_bucket IS NOT NU
 CREATE INDEX step_cache_exactly ON step (cache_bucket, inputs_bucket, run) WHERE cache_bucket IS NOT NULL;
 CREATE INDEX step_unusual ON step (status, run, position) WHERE status <> 'completed';
 
+-- `retired`: number of the newest version that was deleted; those that follow get larger ones.
 CREATE TABLE artifact (
   key INTEGER PRIMARY KEY,
   project TEXT NOT NULL,
   name TEXT NOT NULL,
   created_at REAL NOT NULL,
-  last INTEGER NOT NULL
+  retired INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX artifact_name ON artifact (name, project);
 
+-- What is searched of a version; how its value is stored stands in the events of its step.
 CREATE TABLE version (
   run INTEGER NOT NULL,
   step INTEGER NOT NULL,
@@ -95,9 +97,7 @@ CREATE TABLE version (
   digest TEXT NOT NULL,
   size_bytes INTEGER NOT NULL,
   kind TEXT NOT NULL,
-  saved INTEGER NOT NULL,
   created_at REAL NOT NULL,
-  manifest BLOB NOT NULL,
   PRIMARY KEY (run, step, position)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX version_number ON version (artifact, number);
