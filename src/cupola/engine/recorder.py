@@ -32,6 +32,7 @@ class Recorder:
         self._store = store
         self._process = os.getpid()
         self._pending: list[bytes] = []
+        self._decoded: list[Event] = []
         self._projected_at = time.monotonic()
         self.trouble: Unreachable | None = None
 
@@ -48,6 +49,7 @@ class Recorder:
         data = encode_event(event)
         self._journal.append(data)
         self._pending.append(data)
+        self._decoded.append(event)
         if time.monotonic() - self._projected_at >= PROJECT_EVERY_S:
             self.project()
 
@@ -59,12 +61,12 @@ class Recorder:
             return
         first = self._journal.head - len(self._pending) + 1
         try:
-            self._store.append(self._run, self._journal.epoch, first, self._pending)
+            self._store.append(self._run, self._journal.epoch, first, self._pending, decoded=self._decoded)
         except Unreachable as error:
             self.trouble = error
             return
         self.trouble = None
-        self._pending = []
+        self._pending, self._decoded = [], []
 
     def _end_in_child(self) -> None:
         # A hook forked and the child came back, to write the journal of its parent.
