@@ -11,9 +11,9 @@ from cupola.compiler.source import enter_project
 from cupola.late import TYPE_CHECKING, late_modules
 
 if TYPE_CHECKING:
-    from cupola.authoring import calls, requests
+    from cupola.authoring import calls
 
-__all__ = ["calls", "requests"]
+__all__ = ["calls"]
 __getattr__ = late_modules(__name__, *__all__)
 
 enter_project()

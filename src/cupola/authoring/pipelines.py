@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 
 import msgspec
 
-from cupola import authoring, client
+from cupola import authoring, client, compiler
 from cupola.authoring.arguments import PipelineArguments, read_knobs
 from cupola.authoring.steps import own_name, refuse_shadowing
 from cupola.compiler.annotations import place_of
@@ -21,8 +21,8 @@ from cupola.errors import CompileError
 from cupola.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from cupola.authoring.requests import Request
     from cupola.client.views import Run
+    from cupola.compiler.requests import Request
     from cupola.engine.plan import Plan
 
 P = ParamSpec("P")
@@ -100,7 +100,7 @@ class Pipeline(Generic[P, R_co]):
 
     def compile(self, *args: P.args, **kwargs: P.kwargs) -> Snapshot:
         """Return the snapshot for these parameters; nothing runs and nothing is stored."""
-        return authoring.requests.compile_request(self._request(args, kwargs)).snapshot
+        return compiler.requests.compile_request(self._request(args, kwargs)).snapshot
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
         """Return what a run with these parameters would do with each step, and why; nothing runs."""
@@ -112,7 +112,7 @@ class Pipeline(Generic[P, R_co]):
 
     def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
         arguments = authoring.calls.given_arguments(self.definition, args, kwargs)
-        return authoring.requests.Request(pipeline=self.definition, arguments=arguments)
+        return compiler.requests.Request(pipeline=self.definition, arguments=arguments)
 
     def __reduce__(self) -> str:
         # By name, as functions are: a child process finds the pipeline where its module defines it.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cupola import authoring, values
+from cupola import authoring, compiler, values
 from cupola.authoring.plain import is_plain_call
 from cupola.client.client import Client
 from cupola.client.views import ArtifactVersion, Run, StepRun
@@ -219,7 +219,7 @@ def _save_outside(value: Any, config: ArtifactConfig) -> None:
         add_call(trace, step, (), {})
 
     pipeline = PipelineDefinition(function=wire, name="save_artifact", knobs=PipelineKnobs())
-    _run, error = authoring.calls.run_request(authoring.requests.Request(pipeline=pipeline), quiet=True)
+    _run, error = authoring.calls.run_request(compiler.requests.Request(pipeline=pipeline), quiet=True)
     if error is not None:
         raise error
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 
 import msgspec
 
-from cupola import authoring
+from cupola import authoring, compiler
 from cupola.authoring.arguments import StepArguments, read_knobs
 from cupola.authoring.plain import call_plainly
 from cupola.compiler.annotations import label_of, place_of
@@ -118,7 +118,7 @@ class Step(Generic[P, R_co]):
             knobs=PipelineKnobs(),
         )
         arguments = authoring.calls.given_arguments(alone, args, kwargs)
-        run, error = authoring.calls.run_request(authoring.requests.Request(pipeline=alone, arguments=arguments))
+        run, error = authoring.calls.run_request(compiler.requests.Request(pipeline=alone, arguments=arguments))
         if error is not None:
             raise error
         return run

@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any, cast
 
 from cupola.authoring.pipelines import Pipeline
-from cupola.authoring.requests import Request
 from cupola.cli.arguments import Namespace, Parser
 from cupola.compiler.loading import load_target
+from cupola.compiler.requests import Request
 from cupola.errors import CompileError, CupolaError, NotFound
 from cupola.failures import strip_own_frames
 from cupola.suggest import nearest

@@ -48,6 +48,12 @@ class RunReader:
             known = self._record = self.connection.store.get("run", self.id, who=OWNER)
         return known
 
+    def forget(self) -> None:
+        """Ask anew from now on: the run goes on."""
+        self._record = self._snapshot = None
+        self._kept.clear()
+        self._positions.clear()
+
     def snapshot(self) -> Snapshot:
         """Return the graph of the run."""
         if self._snapshot is None:

@@ -178,6 +178,11 @@ class Run(Ran):
         self._reader = reader
 
     @property
+    def reader(self) -> RunReader:
+        """What reads the record; for Cupola's own commands."""
+        return self._reader
+
+    @property
     def record(self) -> RunRecord:
         """The record as the store has it."""
         return self._reader.record()
@@ -278,6 +283,39 @@ class Run(Ran):
                 raise TimeoutError(f"run {self.name} is still {self.status} after {timeout:g} s")
             time.sleep(0.05)
         return self
+
+    def resume(self, *, with_current_code: bool = False) -> Run:
+        """Go on, in this process, with a run that failed, was cancelled or lost; what has finished doesn't run again.
+
+        Args:
+            with_current_code: Whether steps that aren't finished may run with code that was edited since.
+
+        Raises:
+            Conflict: It is complete, or a living process drives it.
+            CodeChanged: The code of unfinished steps was edited since.
+            RunFailed: It failed again.
+        """
+        run, error = client.again.resume(self._reader, with_current_code=with_current_code)
+        if error is not None:
+            raise error
+        return run
+
+    def rerun(self, *, from_step: str = "", params: Mapping[str, Any] | None = None) -> Run:
+        """Run the pipeline again, in a new run that takes over the results of this one that still hold.
+
+        Args:
+            from_step: The step from which on everything runs anew; when left out, what had not finished runs, and
+                what other parameters or edited code make different.
+            params: Parameters that are changed, by name.
+
+        Raises:
+            NotFound: There is no such step.
+            RunFailed: It failed.
+        """
+        run, error = client.again.rerun(self._reader, from_step=from_step, params=params)
+        if error is not None:
+            raise error
+        return run
 
     def page(self) -> Page:
         """Return what is worth saying of the run, as data."""

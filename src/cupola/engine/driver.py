@@ -7,7 +7,7 @@ worker, or skips it. Each event is in the journal before anything depends on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import StepReporter
 from cupola.engine.results import Flight, cached_event, failed_event, finished_event, stopped_outcome
-from cupola.engine.resume import Reached
+from cupola.engine.resume import Given
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import RunStatus, StepStatus
@@ -78,9 +78,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 class Driver:
     """Drives one run; made by `launch`, used once."""
 
-    def __init__(
-        self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, reached: Reached | None = None
-    ) -> None:
+    def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, given: Given) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
         self._site = site
@@ -107,14 +105,8 @@ class Driver:
             is_captured=desk.is_alone,
         )
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
-        self._attempts: Mapping[int, int] = {}
-        if reached is not None:
-            self._go_on_from(reached)
-
-    def _go_on_from(self, reached: Reached) -> None:
-        """Take what a run had reached as done."""
-        self._attempts = reached.attempts
-        for position, outputs in sorted(reached.done.items()):
+        self._given = given
+        for position, outputs in sorted(given.done.items()):
             self._keep(position, outputs)
 
     def drive(self) -> Verdict:
@@ -156,7 +148,9 @@ class Driver:
         options = self._snapshot.options[spec.options]
         live = self._compiled.steps[position]
         inputs = read_inputs(spec, options, live.files, self._manifests, self._site.root)
-        entry, note = self._cache.find(spec, options, inputs)
+        entry, note = self._given.kept.get(position), ""
+        if entry is None and position not in self._given.forced:
+            entry, note = self._cache.find(spec, options, inputs)
         if entry is not None and not _is_verified(options.cache_verify):
             self._recorder.record(cached_event(position, inputs, entry))
             self._keep(position, [(version.output, version.manifest) for version in entry.outputs if not version.saved])
@@ -167,7 +161,7 @@ class Driver:
             spec=spec,
             options=options,
             live=live,
-            attempt=self._attempts.get(position, 0) + 1,
+            attempt=self._given.attempts.get(position, 0) + 1,
             tries=1,
             manifests=self._manifests,
             shared=self._shared,

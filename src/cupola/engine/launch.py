@@ -22,7 +22,7 @@ from cupola.engine.driver import Desk, Driver, Verdict
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import InOrder, Reporter, Silent
-from cupola.engine.resume import Reached, read_reached
+from cupola.engine.resume import Given, Reached, read_reached
 from cupola.engine.site import Site
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunRecord, RunStatus
@@ -105,7 +105,12 @@ def _enter_process(stack: ExitStack) -> bool:
 
 
 def launch_run(
-    compiled: Compiled, site: Site, audience: Audience, facts: Mapping[str, str], reporter: Reporter
+    compiled: Compiled,
+    site: Site,
+    audience: Audience,
+    facts: Mapping[str, str],
+    reporter: Reporter,
+    given: Given = Given(),  # noqa: B008 — immutable
 ) -> Launched:
     """Run a snapshot to its end in this process.
 
@@ -115,6 +120,7 @@ def launch_run(
         audience: Who is told.
         facts: What else is true around the run, such as the program's file.
         reporter: Shows the run; it is closed at the end.
+        given: What it takes over from an earlier run.
 
     Raises:
         ConfigError: A step asks for what this version can't do.
@@ -131,7 +137,7 @@ def launch_run(
         desk = stage.begin(1, 0, started, compiled.snapshot)
         if moved:
             reporter.warn(moved)
-        verdict = _drive(compiled, site, stage, desk, None)
+        verdict = _drive(compiled, site, stage, desk, given)
     return Launched(run=run, verdict=verdict)
 
 
@@ -168,7 +174,7 @@ def resume_run(
         compiled, resumed = rebind(reached)
         refuse_later_options(compiled.snapshot)
         desk = stage.begin(reached.epoch + 1, reached.head, resumed, compiled.snapshot)
-        verdict = _drive(compiled, site, stage, desk, reached)
+        verdict = _drive(compiled, site, stage, desk, Given(done=reached.done, attempts=reached.attempts))
     return Launched(run=run.id, verdict=verdict)
 
 
@@ -243,9 +249,9 @@ class Stage:
         _seal(self.run.id, self._recorder, self._site)
 
 
-def _drive(compiled: Compiled, site: Site, stage: Stage, desk: Desk, reached: Reached | None) -> Verdict:
+def _drive(compiled: Compiled, site: Site, stage: Stage, desk: Desk, given: Given) -> Verdict:
     _tell("on_start", compiled, desk, stage.audience, stage.run.id)
-    verdict = Driver(compiled, site, desk, stage.run, reached).drive()
+    verdict = Driver(compiled, site, desk, stage.run, given).drive()
     desk.recorder.project()
     for event in _ends(verdict.status):
         _tell(event, compiled, desk, stage.audience, stage.run.id)

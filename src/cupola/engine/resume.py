@@ -25,7 +25,7 @@ from cupola.event import (
 )
 from cupola.journal import JournalReader
 from cupola.snapshot import Snapshot, decode_snapshot
-from cupola.store import OWNER, OutputsOf, SnapshotOf, Store
+from cupola.store import OWNER, CacheEntry, OutputsOf, SnapshotOf, Store
 
 Outputs = tuple[tuple[str, Manifest], ...]
 
@@ -51,6 +51,22 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     expansions: tuple[MapExpanded, ...]
     head: int
     epoch: int
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver is given of what happened before.
+
+    Attributes:
+        done: Outputs of the steps that finished in this very run, by position.
+        attempts: How many attempts steps of this run had.
+        kept: Results of an earlier run that stand for steps of this one.
+        forced: Steps that run although the cache may have a result.
+    """
+
+    done: Mapping[int, Outputs] = {}
+    attempts: Mapping[int, int] = {}
+    kept: Mapping[int, CacheEntry] = {}
+    forced: frozenset[int] = frozenset()
 
 
 def read_reached(folder: Path, store: Store, blobs: Blobs) -> Reached:

@@ -1,0 +1,66 @@
+"""`cupola resume` and `cupola rerun`: to begin from an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cupola import client
+from cupola.cli.arguments import Parser
+from cupola.cli.ending import report_end
+from cupola.cli.show import find_run
+
+WHICH = (
+    "resume goes on with a run that did not end well, with the same parameters and code. rerun makes a new run that "
+    "takes over what still holds, with other parameters or edited code. reproduce checks in a clean place that a run "
+    "gives the same results again."
+)
+
+
+def resume(given: Sequence[str]) -> int:
+    """Go on with a run that failed, was cancelled or lost."""
+    parser = Parser(
+        "resume",
+        "Go on with a run that failed, was cancelled or lost: what has finished in it never runs again.",
+        epilog=WHICH,
+    )
+    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.option(
+        "--with-current-code",
+        action="store_true",
+        help="run what isn't finished with the code as it is now; finished steps stay as they are",
+    )
+    parser.option(
+        "--take-over",
+        action="store_true",
+        help="take the run from a process that drives it and is stuck; what that one still does is not recorded",
+    )
+    parser.option(
+        "--fork", action="store_true", help="make a new run of what has finished, and leave this one to who has it"
+    )
+    parser.option("--json", action="store_true", help="print the run as a JSON object when it is over")
+    chosen = parser.read(given)
+    run = find_run(chosen.run)
+    if chosen.fork:
+        return report_end(lambda: client.again.rerun(run.reader), json=chosen.json)
+    return report_end(
+        lambda: client.again.resume(run.reader, with_current_code=chosen.with_current_code, by_force=chosen.take_over),
+        json=chosen.json,
+    )
+
+
+def rerun(given: Sequence[str]) -> int:
+    """Run the pipeline of an earlier run again, in a new run that takes over what still holds."""
+    parser = Parser(
+        "rerun",
+        "Run the pipeline of an earlier run again, in a new run that takes over the results that still hold.",
+        epilog=WHICH,
+    )
+    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.option("--from", dest="from_step", default="", metavar="STEP", help="run this step and all after it anew")
+    parser.option("--param", action="append", default=[], metavar="NAME=VALUE", help="change a parameter")
+    parser.option("--json", action="store_true", help="print the run as a JSON object when it is over")
+    chosen = parser.read(given)
+    run = find_run(chosen.run)
+    return report_end(
+        lambda: client.again.rerun(run.reader, from_step=chosen.from_step, said=tuple(chosen.param)), json=chosen.json
+    )
