@@ -1,8 +1,8 @@
 """The canonical encoding of Python values: equal values give equal bytes in any process, and come back as they were.
 
 Equal means: same type, same bits, same order of dicts; the order of sets and the payload of NaN don't count. Plain data
-goes to msgpack in C after checks in C; all else is written by the table in `codes.py`, objects of data classes taken
-apart by `records.py` and made again by `classes.py`. What can't be kept is refused with its path inside the value.
+takes the short way of `plain.py`; all else is written by the table in `codes.py`, objects of data classes taken apart
+by `records.py` and made again by `classes.py`. What can't be kept is refused with its path inside the value.
 """
 
 from __future__ import annotations
@@ -10,31 +10,34 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
-import re
 import uuid
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 import msgspec
 
 from cupola import classes, codes, records
 from cupola.errors import CupolaError, Damaged, MaterializerError
+from cupola.plain import MAX_DEPTH, SCALARS, pack_plain, pack_scalars
 from cupola.previews import preview, to_json, type_name
 from cupola.records import Record, Unstorable
 
-__all__ = ["MAX_DEPTH", "Record", "decode", "encode", "is_immutable", "preview", "to_json", "type_name"]
-
-MAX_DEPTH = 100
-"""How deep containers may stand in each other; writing needs six frames of Python's thousand for each."""
+__all__ = [
+    "MAX_DEPTH",
+    "Record",
+    "decode",
+    "encode",
+    "encode_rich",
+    "is_immutable",
+    "pack_plain",
+    "preview",
+    "to_json",
+    "type_name",
+]
 
 Leaf = Callable[[Any], list[Any] | None]
 """Stores a part beside the value and returns what finds it again, or None if it is none; calls it `records.PLACE`."""
 
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-_PLAIN = _SCALARS | {list, dict}
-# A float64 that is a NaN other than the canonical one; bytes of a text may look like it, which only costs time.
-_ODD_NAN = rb"(?s)\xcb(?!\x7f[\xf0\xf8]\0{6}|\xff\xf0\0{6})[\x7f\xff][\xf0-\xff]"
 _WAYS_OUT = (
     "write a Materializer for its type, return plain data instead, or say pickle explicitly: "
     'Annotated[T, ArtifactConfig(materializer="pickle")]'
@@ -54,9 +57,12 @@ def encode(value: object, *, path: str = "value", leaf: Leaf | None = None) -> b
     Raises:
         MaterializerError: Something in it can't be kept exactly; the message names its path and type.
     """
-    proof = _prove_plain(value)
-    if proof is not _Proof.NONE and (data := _try_pack(value, proof)) is not None:
-        return data
+    data = pack_plain(value)
+    return encode_rich(value, path=path, leaf=leaf) if data is None else data
+
+
+def encode_rich(value: object, *, path: str = "value", leaf: Leaf | None = None) -> bytes:
+    """Return what `encode` returns, for a value that `pack_plain` has refused."""
     try:
         return _Writer(leaf).write(value)
     except Unstorable as error:
@@ -107,7 +113,7 @@ def is_immutable(value: object) -> bool:
     return codes.code_for(value) in codes.IMMUTABLE
 
 
-_FROZEN = _SCALARS | {
+_FROZEN = SCALARS | {
     complex, range, type(...), datetime.date, datetime.timedelta, datetime.timezone, uuid.UUID, decimal.Decimal,
 }  # fmt: skip
 
@@ -123,72 +129,6 @@ def _refuse_extension(_code: int, _data: memoryview) -> NoReturn:
 _unpack_plain = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
 
 
-class _Proof(enum.Enum):
-    """What is known of a value before it is packed."""
-
-    NONE = 0
-    PLAIN = 1
-    PLAIN_WITH_NAN = 2
-    """All types are plain, but a NaN may be inside, of which msgpack would keep the payload."""
-
-
-def _try_pack(value: object, proof: _Proof) -> bytes | None:
-    """Pack what is proved plain; None for what a type doesn't tell: big integers, surrogates, odd NaNs."""
-    try:
-        data = _pack(value)
-    except (OverflowError, UnicodeEncodeError, RecursionError):
-        return None
-    return None if proof is _Proof.PLAIN_WITH_NAN and re.search(_ODD_NAN, data) else data
-
-
-_values_of = cast("Callable[[dict[Any, Any]], Iterable[Any]]", cast(Any, dict).values)
-
-
-def _prove_plain(value: Any) -> _Proof:
-    """Prove, level by level with loops in C, that everything inside has exactly a type that msgpack keeps."""
-    kind = cast("type[Any]", type(value))
-    if kind in _SCALARS:
-        return _Proof.PLAIN if value == value else _Proof.PLAIN_WITH_NAN
-    if kind is not list and kind is not dict:
-        return _Proof.NONE
-    lists: list[list[Any]] = [value] if kind is list else []
-    dicts: list[dict[Any, Any]] = [value] if kind is dict else []
-    proof = _Proof.PLAIN
-    for _ in range(MAX_DEPTH):
-        if dicts:
-            found = set(map(type, _joined(dicts)))
-            if not found <= _SCALARS:
-                return _Proof.NONE
-            if float in found:
-                proof = _Proof.PLAIN_WITH_NAN
-        items = _joined([*lists, *map(_values_of, dicts)])
-        found = set(map(type, items))
-        if not found <= _PLAIN:
-            return _Proof.NONE
-        if float in found and _may_hold_nan(items, len(found)):
-            proof = _Proof.PLAIN_WITH_NAN
-        lists = _distinct([item for item in items if type(item) is list]) if list in found else []
-        dicts = _distinct([item for item in items if type(item) is dict]) if dict in found else []
-        if not lists and not dicts:
-            return proof
-    return _Proof.NONE
-
-
-def _joined(containers: list[Any]) -> Any:
-    return containers[0] if len(containers) == 1 else list(chain.from_iterable(containers))
-
-
-def _may_hold_nan(items: Any, kinds: int) -> bool:
-    """Whether the sum of the floats is a NaN, as it is if one of them is one."""
-    total = sum(items if kinds == 1 else [item for item in items if type(item) is float])
-    return total != total
-
-
-def _distinct(containers: list[Any]) -> list[Any]:
-    """Drop repetitions of one object, or levels of shared or cyclic lists would grow without bound."""
-    return list({id(item): item for item in containers}.values()) if len(containers) > 1000 else containers
-
-
 class _Writer:
     """Writes one value; holds the containers that are open, to see cycles, and the class names found so far."""
 
@@ -200,7 +140,7 @@ class _Writer:
     def write(self, value: Any) -> bytes:
         """Return the bytes of a value, the same for a part as for a whole."""
         kind = cast("type[Any]", type(value))
-        if kind in _SCALARS:
+        if kind in SCALARS:
             return self._scalar(value, kind)
         mark = id(value)
         if mark in self._open:
@@ -253,8 +193,8 @@ class _Writer:
         return None if parts is None else _extension(codes.STORED, self._plain_items(parts))
 
     def _items(self, items: list[Any]) -> bytes:
-        if _SCALARS.issuperset(map(type, items)):
-            data = _try_pack(items, _Proof.PLAIN_WITH_NAN)
+        if SCALARS.issuperset(map(type, items)):
+            data = pack_scalars(items)
             if data is not None:
                 return data
         parts = [self._inner(item, "[]", i) for i, item in enumerate(items)]
@@ -330,7 +270,7 @@ def _segment(place: str, key: Any) -> str:
         return f".{key}"
     if place == ".value":
         return ".value"
-    shown = repr(key) if type(key) in _SCALARS else f"<{type(key).__name__}>"
+    shown = repr(key) if type(key) in SCALARS else f"<{type(key).__name__}>"
     return f"[{shown if len(shown) <= 80 else shown[:79] + '…'}]"
 
 

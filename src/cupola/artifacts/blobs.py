@@ -25,8 +25,7 @@ from cupola.journal import cannot_write
 CHUNK_BYTES = 1 << 21
 """Hashed and written in pieces of this size, while they are in the processor's cache."""
 BUFFERED_BYTES = 1 << 18
-"""Up to this size a writer keeps its bytes, so that a blob that exists already is not written again, and so does the
-store, for who reads them next."""
+"""Up to this size bytes are kept: by a writer until it knows whether the blob exists, by the store for who reads it."""
 THREADED_BYTES = 1 << 24
 """From this size on a blob is hashed on a second core while it is written."""
 RENEW_S = 3600
@@ -99,10 +98,8 @@ class Blobs:
         path = self.path(name)
         try:
             return self._is_intact(name, path)
-        except FileNotFoundError:
-            return False
         except OSError:
-            # A blob that can't be read is as good as none: what made it runs again and says what is wrong.
+            # Missing, or unreadable. A blob that can't be read is as good as none: what made it runs again and says what is wrong.
             return False
 
     def open(self, name: str) -> Path:
@@ -194,7 +191,10 @@ class Blobs:
             Unreachable: It can't be made.
         """
         try:
-            os.makedirs(folder, exist_ok=True)
+            try:
+                os.mkdir(folder)  # nearly always enough, and `makedirs` looks at each parent first
+            except (FileExistsError, FileNotFoundError):
+                os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise cannot_write(Path(folder), error) from error
 

@@ -21,17 +21,22 @@ class ValueForm(StorageForm):
     id = "value"
 
     def store(self, value: Any, blobs: Blobs, path: str) -> Manifest:
+        data = values.pack_plain(value)
+        if data is not None:
+            return self._manifest(type(value).__name__, data, blobs)
         parts = PartWriter(blobs)
-        data = values.encode(value, path=path, leaf=parts.take)
+        data = values.encode_rich(value, path=path, leaf=parts.take)
         if parts.found:
             return parts.finish(value, data)
-        name = values.type_name(value)
+        return self._manifest(values.type_name(value), data, blobs)
+
+    def _manifest(self, type_text: str, data: bytes, blobs: Blobs) -> Manifest:
         if len(data) <= INLINE_BYTES:
             identity = digest.value(self.id, self.format, b"", inline_content(data))
-            return Manifest(self.id, self.format, name, identity, len(data), data)
+            return Manifest(self.id, self.format, type_text, identity, len(data), data)
         blob, size = blobs.put_bytes(data)
         identity = digest.value(self.id, self.format, b"", blob.encode())
-        return Manifest(self.id, self.format, name, identity, size, None, (StoredFile("", blob, size),))
+        return Manifest(self.id, self.format, type_text, identity, size, None, (StoredFile("", blob, size),))
 
     def load(self, manifest: Manifest, blobs: Blobs, as_type: Any) -> Any:
         return values.decode(manifest.inline or open_piece(manifest, blobs).read(), as_type)
