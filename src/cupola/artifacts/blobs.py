@@ -99,7 +99,7 @@ class Blobs:
         try:
             return self._is_intact(name, path)
         except OSError:
-            # Missing, or unreadable. A blob that can't be read is as good as none: what made it runs again and says what is wrong.
+            # One that can't be read is as good as none: what made it runs again and says what is wrong.
             return False
 
     def open(self, name: str) -> Path:
