@@ -8,13 +8,15 @@ neither its adapters nor its readers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import StepRecord
-from cupola.event import Event, RunSealed
+
+if TYPE_CHECKING:
+    from cupola.event import Event, RunSealed
 
 T = TypeVar("T")
 E = TypeVar("E")

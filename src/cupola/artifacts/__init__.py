@@ -1,1 +1,11 @@
 """Stored values: typed values to manifests and content-addressed blobs, and back."""
+
+from __future__ import annotations
+
+from cupola.late import TYPE_CHECKING, late_modules
+
+if TYPE_CHECKING:
+    from cupola.artifacts import blobs
+
+__all__ = ["blobs"]
+__getattr__ = late_modules(__name__, *__all__)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cupola import cli
 from cupola.cli.arguments import Parser, choose
-from cupola.cli.delete import delete_record
 from cupola.cli.lists import ARTIFACTS, VERSIONS, add_list_options, print_list
 from cupola.cli.output import note, print_json, print_page
 
@@ -25,9 +25,7 @@ def list_artifacts(given: Sequence[str]) -> int:
     parser.option("--versions", action="store_true", help="list versions, not only names")
     chosen = parser.read(given)
     if chosen.run:
-        from cupola.cli.show import find_run
-
-        chosen.run = find_run(chosen.run).id
+        chosen.run = cli.show.find_run(chosen.run).id
     if chosen.versions or any(getattr(chosen, name) for name in VERSIONS.filters):
         if chosen.name:
             chosen.artifact = chosen.name
@@ -37,7 +35,6 @@ def list_artifacts(given: Sequence[str]) -> int:
 
 def show_artifact(given: Sequence[str]) -> int:
     """Show an artifact version."""
-    from cupola.cli.show import output_json
     from cupola.client.client import Client
 
     parser = Parser("artifacts show", "Show a version of an artifact: what it is, who made it, a preview.")
@@ -47,12 +44,12 @@ def show_artifact(given: Sequence[str]) -> int:
     chosen = parser.read(given)
     version = Client().artifacts.get(chosen.ref)
     if not chosen.lineage:
-        print_json(output_json(version)) if chosen.json else print_page(version.page())
+        print_json(cli.show.output_json(version)) if chosen.json else print_page(version.page())
         return 0
     lineage = version.lineage()
     if chosen.json:
         steps = [{"run": s.run, "step": s.step, "made": s.made, "read": s.read} for s in lineage.steps]
-        print_json({**output_json(version), "lineage": steps})
+        print_json({**cli.show.output_json(version), "lineage": steps})
     else:
         print(lineage)
     return 0
@@ -93,8 +90,8 @@ def delete_artifact(given: Sequence[str]) -> int:
     parser.option("--json", action="store_true", help="print what was deleted as a JSON object")
     chosen = parser.read(given)
     if Client().artifacts.list(name=chosen.ref, limit=1):
-        return delete_record("artifact", chosen.ref, "all its versions", yes=chosen.yes, json=chosen.json)
-    return delete_record("version", chosen.ref, "its value", yes=chosen.yes, json=chosen.json)
+        return cli.delete.delete_record("artifact", chosen.ref, "all its versions", yes=chosen.yes, json=chosen.json)
+    return cli.delete.delete_record("version", chosen.ref, "its value", yes=chosen.yes, json=chosen.json)
 
 
 def artifacts(given: Sequence[str]) -> int:

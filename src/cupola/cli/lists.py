@@ -7,12 +7,10 @@ from typing import Any
 
 import msgspec
 
+from cupola import client
 from cupola.cli.arguments import Namespace, Parser
 from cupola.cli.output import note, print_json, print_table
-from cupola.client import plain
 from cupola.client.connect import open_store
-from cupola.client.describe import took, version_name
-from cupola.client.page import Table
 from cupola.client.search import search
 from cupola.entities.run import RunStatus, StepStatus
 from cupola.errors import ConfigError
@@ -31,7 +29,6 @@ class Listing(msgspec.Struct, frozen=True):
         kind: Name of the kind.
         noun: What one is called.
         headers, row: The columns of the table.
-        plain: One as plain data for `--json`.
         filters: Names of the options that filter, beyond `--since` and `--until`.
         rights: Columns of numbers.
         states: Words that `--status` may have.
@@ -41,7 +38,6 @@ class Listing(msgspec.Struct, frozen=True):
     noun: str
     headers: tuple[str, ...]
     row: Callable[[Any], tuple[str, ...]]
-    plain: Callable[[Any], dict[str, Any]]
     filters: tuple[str, ...]
     rights: tuple[int, ...] = ()
     states: tuple[str, ...] = ()
@@ -59,8 +55,7 @@ RUNS = Listing(
     "run",
     "run",
     ("name", "status", "started", "took", "steps", "id"),
-    lambda r: (r.name, str(r.status), _ago(r.started_at), took(r), _steps(r.steps), r.id),
-    plain.plain_run,
+    lambda r: (r.name, str(r.status), _ago(r.started_at), client.describe.took(r), _steps(r.steps), r.id),
     ("status", "pipeline", "name", "tag", "metadata"),
     (3,),
     tuple(map(str, RunStatus)),
@@ -69,8 +64,7 @@ STEPS = Listing(
     "step",
     "step",
     ("step", "status", "started", "took", "pipeline", "run"),
-    lambda s: (s.name, str(s.status), _ago(s.started_at), took(s), s.pipeline, s.run),
-    plain.plain_step,
+    lambda s: (s.name, str(s.status), _ago(s.started_at), client.describe.took(s), s.pipeline, s.run),
     ("status", "pipeline", "run", "name", "tag", "metadata"),
     (3,),
     tuple(map(str, StepStatus)),
@@ -80,7 +74,6 @@ PIPELINES = Listing(
     "pipeline",
     ("name", "runs", "first run", "function", "newest run"),
     lambda p: (p.name, str(p.runs), _ago(p.created_at), p.source, p.last_run),
-    plain.plain_pipeline,
     ("name",),
     (1,),
 )
@@ -89,7 +82,6 @@ ARTIFACTS = Listing(
     "artifact",
     ("name", "versions", "newest", "first made"),
     lambda a: (a.name, str(a.versions), a.latest, _ago(a.created_at)),
-    plain.plain_artifact,
     ("name",),
     (1,),
 )
@@ -97,8 +89,13 @@ VERSIONS = Listing(
     "version",
     "version",
     ("artifact", "type", "size", "made", "run"),
-    lambda v: (version_name(v), v.manifest.type, size(v.manifest.size_bytes), _ago(v.created_at), v.run),
-    plain.plain_version,
+    lambda v: (
+        client.describe.version_name(v),
+        v.manifest.type,
+        size(v.manifest.size_bytes),
+        _ago(v.created_at),
+        v.run,
+    ),
     ("artifact", "run", "kind", "digest", "tag", "metadata"),
     (2,),
 )
@@ -142,9 +139,9 @@ def print_list(listing: Listing, chosen: Namespace, **fixed: Any) -> int:
     # A leading minus looks like an option to a shell user, so `--sort=-started` is written with the equals sign.
     found, more = search(open_store(), listing.kind, filters, sort=chosen.sort, limit=limit)
     if chosen.json:
-        print_json([listing.plain(record) for record in found])
+        print_json([client.plain.plain_record(listing.kind, record) for record in found])
     elif found:
-        print_table(Table(listing.headers, tuple(listing.row(record) for record in found), listing.rights))
+        print_table(client.page.Table(listing.headers, tuple(listing.row(record) for record in found), listing.rights))
     else:
         note(f"no {listing.noun}s" + (" match" if any(filters.values()) else " yet"))
     if more:

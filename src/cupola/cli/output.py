@@ -6,13 +6,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from cupola import values
-from cupola.client.page import Page, Paint, Table, render_table, render_text
+from cupola import client
 from cupola.text import printable
+
+if TYPE_CHECKING:
+    from cupola.client.page import Page, Paint, Table
 
 COLOURS = {
     "completed": "32", "cached": "34", "running": "33", "retrying": "33", "queued": "33", "cancelling": "33",
@@ -58,20 +58,19 @@ def painter() -> Paint:
 
 def print_json(value: Any) -> None:
     """Print data as JSON that every parser reads."""
-    encoded = msgspec.json.encode(values.to_json(value))
-    sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
+    sys.stdout.write(client.plain.json_text(value) + "\n")
 
 
 def print_table(table: Table) -> None:
     """Print a table."""
-    for line in render_table(table, width=terminal_width(), paint=painter()):
+    for line in client.page.render_table(table, width=terminal_width(), paint=painter()):
         print(line)
 
 
 def print_page(page: Page) -> None:
     """Print a page."""
     paint = painter()
-    text = render_text(page, width=terminal_width(), paint=paint)
+    text = client.page.render_text(page, width=terminal_width(), paint=paint)
     head, newline, rest = text.partition("\n")
     sys.stdout.write(_WORD.sub(lambda found: paint(found[0]), head) + newline + rest)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cupola import cli
 from cupola.cli.arguments import Parser, choose
-from cupola.cli.delete import delete_one
 from cupola.cli.lists import PIPELINES, add_list_options, print_list
 from cupola.cli.output import print_json, print_page
 from cupola.client import plain
@@ -40,7 +40,7 @@ def show_pipeline(given: Sequence[str]) -> int:
 
 def delete_pipeline(given: Sequence[str]) -> int:
     """Delete a pipeline."""
-    return delete_one("pipeline", "pipelines delete", given, "all its runs and their artifact versions")
+    return cli.delete.delete_one("pipeline", "pipelines delete", given, "all its runs and their artifact versions")
 
 
 def pipelines(given: Sequence[str]) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cupola import cli
 from cupola.cli.arguments import Parser, choose
-from cupola.cli.delete import delete_one
 from cupola.cli.lists import RUNS, add_list_options, print_list
 from cupola.entities.run import RunStatus
 
@@ -33,14 +33,12 @@ def list_runs(given: Sequence[str]) -> int:
 
 def show_run(given: Sequence[str]) -> int:
     """Show a run: the same as `cupola show`."""
-    from cupola.cli.show import show
-
-    return show(given, command="runs show")
+    return cli.show.show(given, command="runs show")
 
 
 def delete_run(given: Sequence[str]) -> int:
     """Delete a run."""
-    return delete_one("run", "runs delete", given, "its steps, log and the artifact versions that it made")
+    return cli.delete.delete_one("run", "runs delete", given, "its steps, log and the artifact versions that it made")
 
 
 def runs(given: Sequence[str]) -> int:

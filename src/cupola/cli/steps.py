@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cupola import cli
 from cupola.cli.arguments import Parser, choose
 from cupola.cli.lists import STEPS, add_list_options, print_list
 from cupola.cli.output import print_json, print_page
@@ -15,15 +16,12 @@ def list_steps(given: Sequence[str]) -> int:
     add_list_options(parser, STEPS)
     chosen = parser.read(given)
     if chosen.run:
-        from cupola.cli.show import find_run
-
-        return print_list(STEPS, chosen, run=find_run(chosen.run).id)
+        return print_list(STEPS, chosen, run=cli.show.find_run(chosen.run).id)
     return print_list(STEPS, chosen)
 
 
 def show_step(given: Sequence[str]) -> int:
     """Show a step."""
-    from cupola.cli.show import step_json
     from cupola.client.client import Client
 
     parser = Parser("steps show", "Show a step of a run; the same as `cupola show RUN STEP`.")
@@ -31,7 +29,7 @@ def show_step(given: Sequence[str]) -> int:
     parser.option("--json", action="store_true", help="print a JSON object")
     chosen = parser.read(given)
     step = Client().steps.get(chosen.ref)
-    print_json(step_json(step)) if chosen.json else print_page(step.page())
+    print_json(cli.show.step_json(step)) if chosen.json else print_page(step.page())
     return 0
 
 

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import os
 from _thread import get_ident
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cupola.artifacts.blobs import Blobs
+from cupola import artifacts
 from cupola.settings import home
 from cupola.store import Store
 from cupola.stores import sql
+
+if TYPE_CHECKING:
+    from cupola.artifacts.blobs import Blobs
 
 
 class Connection:
     """An open store and what lies beside it.
 
     Attributes:
-        store: The store.
         home: The folder it is in.
-        blobs: The blob store.
+        store: The store.
     """
 
-    def __init__(self, folder: Path, store: Store, blobs: Blobs) -> None:
+    def __init__(self, folder: Path) -> None:
         self.home = folder
-        self.store = store
-        self.blobs = blobs
+        self.store: Store = sql.open_store(folder, read_blob=lambda digest: self.blobs.open(digest).read_bytes())
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """The blob store, which lists have no use for."""
+        return artifacts.blobs.Blobs(self.home)
 
 
 _open: dict[tuple[str, int, int], Connection] = {}
@@ -42,9 +50,7 @@ def connect() -> Connection:
     key = str(folder), os.getpid(), get_ident()
     known = _open.get(key)
     if known is None:
-        blobs = Blobs(folder)
-        store = sql.open_store(folder, read_blob=lambda digest: blobs.open(digest).read_bytes())
-        known = _open[key] = Connection(folder, store, blobs)
+        known = _open[key] = Connection(folder)
     return known
 
 

@@ -20,7 +20,7 @@ from cupola.digest import blob_hasher, blob_of
 from cupola.errors import CupolaError, Damaged
 from cupola.stores import catalogue, inspection
 from cupola.stores.database import Database
-from cupola.stores.files import DATABASE
+from cupola.stores.files import CATALOGUE, DATABASE
 from cupola.stores.rebuild import Rebuilt, rebuild_database, run_folders
 from cupola.stores.sql import open_store
 
@@ -201,7 +201,7 @@ def _has_digest(path: Path, name: str) -> bool:
 
 
 def _check_catalogue(home: Path) -> Iterator[Finding]:
-    path = home / catalogue.NAME
+    path = home / CATALOGUE
     try:
         size = path.stat().st_size if path.exists() else 0
         bad = size - catalogue.good_bytes(path)

@@ -6,8 +6,10 @@ Times are text in UTC, lengths are seconds, and NaN and infinity are text. The k
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from cupola import values
 from cupola.client.describe import seconds, version_name
@@ -139,3 +141,22 @@ def plain_values(encoded: Mapping[str, bytes]) -> Plain:
 def plain_time(at: float | None) -> str | None:
     """Return a time as text in UTC."""
     return None if at is None else datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat()
+
+
+def json_text(value: Any) -> str:
+    """Return data as JSON that every parser reads, with lines and indents."""
+    return msgspec.json.format(msgspec.json.encode(values.to_json(value)), indent=2).decode()
+
+
+def plain_record(kind: str, record: Any) -> Plain:
+    """Return a record of a kind, as lists have it."""
+    return _BY_KIND[kind](record)
+
+
+_BY_KIND: dict[str, Callable[[Any], Plain]] = {
+    "run": plain_run,
+    "step": plain_step,
+    "version": plain_version,
+    "artifact": plain_artifact,
+    "pipeline": plain_pipeline,
+}

@@ -15,9 +15,9 @@ import msgspec
 
 from cupola import journal
 from cupola.errors import Damaged
+from cupola.stores.files import CATALOGUE
 
 MAGIC = b"CPC1"
-NAME = "catalogue"
 
 
 class Removed(msgspec.Struct, frozen=True, array_like=True, tag="removed"):
@@ -63,7 +63,7 @@ def append(home: Path, entry: Entry) -> None:
     Raises:
         Unreachable: The file can't be written; nothing of the entry is left in it.
     """
-    path = home / NAME
+    path = home / CATALOGUE
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -88,7 +88,7 @@ def read(home: Path, start: int = 0) -> Iterator[tuple[Entry, int]]:
     Raises:
         Damaged: The file is no catalogue, or an entry is of a format that this Cupola doesn't know.
     """
-    path = home / NAME
+    path = home / CATALOGUE
     data = _read(path)
     for content, end in journal.frames(data, max(start, len(MAGIC))):
         try:

@@ -17,11 +17,11 @@ from cupola.kinds import find_kind
 from cupola.store import Change, Delete
 from cupola.stores import catalogue
 from cupola.stores.catalogue import Changed, Entry, Removed
+from cupola.stores.files import CATALOGUE
 from cupola.stores.metadata import typed
 from cupola.stores.rows import decode_step_detail, read_history
 
 Key = tuple[int, int, int]
-_POSITION = "catalogue"
 
 
 def write_changes(db: sqlite3.Connection, home: Path, changes: Sequence[Change], key: str) -> list[str]:
@@ -42,24 +42,14 @@ def write_changes(db: sqlite3.Connection, home: Path, changes: Sequence[Change],
 
 def apply_catalogue(db: sqlite3.Connection, home: Path) -> None:
     """Apply what the catalogue's journal has beyond the database."""
-    row = db.execute("SELECT value FROM meta WHERE key = ?", (_POSITION,)).fetchone()
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (CATALOGUE,)).fetchone()
     start = end = int(row[0]) if row else 0
     for entry, end in catalogue.read(home, start):  # noqa: B007 - the last one's end is wanted
         if db.execute("INSERT OR IGNORE INTO done VALUES (?, ?)", (entry.key, entry.at)).rowcount:
             for change in entry.changes:
                 _remove(db, change) if isinstance(change, Removed) else _change(db, change)
     if end != start:
-        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_POSITION, str(end)))
-
-
-def is_behind(db: sqlite3.Connection, home: Path) -> bool:
-    """Tell whether the catalogue's journal has more than the database."""
-    try:
-        size = (home / catalogue.NAME).stat().st_size
-    except FileNotFoundError:
-        return False
-    row = db.execute("SELECT value FROM meta WHERE key = ?", (_POSITION,)).fetchone()
-    return size > (int(row[0]) if row else 0)
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (CATALOGUE, str(end)))
 
 
 def remove_folders(home: Path, runs: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from cupola import journal
 from cupola.errors import Unreachable
 
 DATABASE = "cupola.db"
+CATALOGUE = "catalogue"
+"""Name of the catalogue's journal, and of the row that says how far the database knows it."""
 WRITE_LOCK = "cupola.lock"
 WAIT_S = 30.0
 
@@ -84,3 +87,13 @@ def make_home(home: Path) -> None:
             (home / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise journal.cannot_write(home / name, error) from error
+
+
+def catalogue_is_ahead(db: sqlite3.Connection, home: Path) -> bool:
+    """Tell whether the catalogue's journal has more than the database."""
+    try:
+        size = (home / CATALOGUE).stat().st_size
+    except FileNotFoundError:
+        return False
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (CATALOGUE,)).fetchone()
+    return size > (int(row[0]) if row else 0)

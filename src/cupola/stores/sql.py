@@ -8,20 +8,23 @@ behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cupola import ids, journal
+from cupola import ids, journal, stores
 from cupola.entities.run import RunRecord
 from cupola.errors import Conflict, Forbidden
-from cupola.event import Event, RunSealed, decode_event
 from cupola.kinds import find_kind
 from cupola.store import Applied, Change, Lease, Page, Principal, Query, Question
-from cupola.stores import questions, records, references, statements
-from cupola.stores.changes import apply_catalogue, is_behind, remove_folders, write_changes
+from cupola.stores import records, statements
 from cupola.stores.database import Database
-from cupola.stores.ledger import Ledger
-from cupola.stores.tail import Tailer
+from cupola.stores.files import catalogue_is_ahead
+
+if TYPE_CHECKING:
+    from cupola.event import Event, RunSealed
+    from cupola.stores.ledger import Ledger
+    from cupola.stores.tail import Tailer
 
 T = TypeVar("T")
 
@@ -50,8 +53,15 @@ class SqlStore:
     def __init__(self, home: Path, *, read_blob: Callable[[str], bytes] | None = None) -> None:
         self.home = home
         self._database = Database(home)
-        self._ledger = Ledger(self._database, read_blob)
-        self._tailer = Tailer(self._ledger)
+        self._read_blob = read_blob
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return stores.ledger.Ledger(self._database, self._read_blob)
+
+    @cached_property
+    def _tailer(self) -> Tailer:
+        return stores.tail.Tailer(self._ledger)
 
     def append(
         self, run: str, epoch: int, first_seq: int, events: Sequence[bytes], *, decoded: Sequence[Event] = ()
@@ -65,9 +75,7 @@ class SqlStore:
 
     def events(self, run: str, after: int) -> Iterator[Event]:
         """Yield the events of a run with a sequence number greater than `after`, as they stand in its journal."""
-        for frame in journal.JournalReader(journal.run_folder(self.home, run)).read():
-            if frame.seq > after:
-                yield decode_event(frame.event)
+        yield from stores.tail.read_events(self.home, run, after)
 
     def lease(self, what: str, holder: str, ttl_s: float, after: int) -> Lease:
         """Take the lease if its epoch is still `after`; raises `Conflict` otherwise."""
@@ -82,30 +90,31 @@ class SqlStore:
 
     def settle(self) -> None:
         """Finish what a dead process began: the write of a change, the end of a run."""
-        if is_behind(self._database.reading(), self.home):
+        if catalogue_is_ahead(self._database.reading(), self.home):
             with self._database.writing() as db:
-                apply_catalogue(db, self.home)
+                stores.changes.apply_catalogue(db, self.home)
         self.catch_up()
 
     def catch_up(self) -> None:
         """Project what drivers wrote meanwhile, and settle the runs whose driver died."""
         with self._database.telling():
-            self._tailer.catch_up()
+            if runs := journal.live_runs(self.home):
+                self._tailer.catch_up(runs)
 
     def ask(self, question: Question[T], *, who: Principal) -> T:
         """Answer one of the named questions."""
         _require_owner(who)
-        if questions.needs_live_runs(question):
+        if stores.questions.needs_live_runs(question):
             self.catch_up()
         with self._database.telling():
-            return questions.answer(self._ledger, question)
+            return stores.questions.answer(self._ledger, question)
 
     def write(self, changes: Sequence[Change], *, key: str, who: Principal) -> None:
         """Apply changes in one transaction; a `key` that was used before changes nothing."""
         _require_owner(who)
         with self._database.writing() as db:
-            deleted = write_changes(db, self.home, changes, key)
-        remove_folders(self.home, deleted)
+            deleted = stores.changes.write_changes(db, self.home, changes, key)
+        stores.changes.remove_folders(self.home, deleted)
 
     def get(self, kind: str, ref: str, *, who: Principal) -> Any:
         """Return the one entity that `ref` means: an id, a unique prefix of one, or a name."""
@@ -113,7 +122,7 @@ class SqlStore:
         known = find_kind(kind)
         self.catch_up()
         with self._database.telling() as db:
-            record = records.read(db, kind, [references.find_row(db, known, ref)])[0]
+            record = records.read(db, kind, [stores.references.find_row(db, known, ref)])[0]
             return records.with_places(db, record) if isinstance(record, RunRecord) else record
 
     def find(self, kind: str, query: Query, *, who: Principal) -> Page[Any]:

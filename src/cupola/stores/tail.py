@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cupola import ids, journal
 from cupola.crashes import crash_signal
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, Fenced, Unreachable
-from cupola.event import Event, RunLost, encode_event
+from cupola.event import Event, RunLost, decode_event, encode_event
 from cupola.stores.ledger import Ledger
 
 READER_WAIT_S = 2.0
@@ -34,9 +35,9 @@ class Tailer:
         self._home = ledger.database.home
         self._warned = False
 
-    def catch_up(self) -> None:
-        """Project the tails of all live runs, and settle those whose driver is dead."""
-        for run in journal.live_runs(self._home):
+    def catch_up(self, runs: Iterable[str]) -> None:
+        """Project the tails of live runs, and settle those whose driver is dead."""
+        for run in runs:
             try:
                 self._follow(run)
             except Fenced:
@@ -135,3 +136,10 @@ def _remove_if_empty(folder: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()
+
+
+def read_events(home: Path, run: str, after: int) -> Iterator[Event]:
+    """Yield the events of a run with a sequence number greater than `after`, as they stand in its journal."""
+    for frame in journal.JournalReader(journal.run_folder(home, run)).read():
+        if frame.seq > after:
+            yield decode_event(frame.event)
