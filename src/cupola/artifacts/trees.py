@@ -65,7 +65,7 @@ def _kind_of(entry: os.DirEntry[str], path: str, root: str) -> str:
     if entry.is_symlink():
         target = os.readlink(entry.path)
         inside = os.path.realpath(entry.path)
-        if not _stays_inside(path, target) or not (inside == root or inside.startswith(root + os.sep)):
+        if not stays_inside(path, target) or not (inside == root or inside.startswith(root + os.sep)):
             raise MaterializerError(
                 f"the link {path!r} leads outside of the folder, to {target!r}",
                 where=root,
@@ -79,7 +79,8 @@ def _kind_of(entry: os.DirEntry[str], path: str, root: str) -> str:
     raise MaterializerError(f"{path!r} in the folder is no file, folder or link", where=root, fix="take it away")
 
 
-def _stays_inside(path: str, target: str) -> bool:
+def stays_inside(path: str, target: str) -> bool:
+    """Tell whether a link at a relative path leads to something inside of the folder that the path starts at."""
     if not target or posixpath.isabs(target):
         return False
     # Each step up is checked where it stands: `a/../../b` leaves, although it may come back.
@@ -127,7 +128,7 @@ def restore_tree(files: Sequence[StoredFile], blobs: Blobs, target: Path) -> Non
 def _check_path(entry: StoredFile) -> None:
     parts = entry.path.split("/")
     is_bad = posixpath.isabs(entry.path) or any(part in ("", ".", "..") for part in parts) or "\0" in entry.path
-    if is_bad or (entry.kind == "l" and not _stays_inside(entry.path, entry.blob)):
+    if is_bad or (entry.kind == "l" and not stays_inside(entry.path, entry.blob)):
         raise Damaged(
             f"the record of a stored folder has an entry that leads outside of it: {entry.path!r}",
             fix="`cupola doctor store` checks the records",

@@ -46,12 +46,32 @@ class _Distribution(msgspec.Struct, frozen=True):
     folder: str
 
 
+class _DirectUrl(msgspec.Struct):
+    url: str = ""
+
+
 _IN_PYTHON = Origin(PYTHON)
 _IN_CUPOLA = Origin(CUPOLA)
 _IN_PROJECT = Origin(PROJECT)
 _origins: dict[str, Origin] = {}
 _folders: dict[str, tuple[int, dict[str, _Distribution]]] = {}
 _records: dict[str, str] = {}
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """A distribution that is installed: its name with `_`, its version, and the folder or file it came from, if any."""
+
+    name: str
+    version: str
+    origin: str
+
+
+def list_installed(folder: str) -> list[Installed]:
+    """Return the distributions whose `*.dist-info` or `*.egg-info` lies in a folder of `sys.path`."""
+    place = os.path.abspath(folder)
+    if f"{place}/" in _STANDARD or not os.path.isdir(place):
+        return []
+    return [Installed(one.name, one.version, _came_from(one.folder)) for one in _distributions(place).values()]
 
 
 def is_project_file(path: str | Path, root: str | Path) -> bool:
@@ -97,15 +117,19 @@ def _distributions(site: str) -> dict[str, _Distribution]:
         for entry in os.listdir(site):
             stem, suffix = os.path.splitext(entry)
             if suffix in (".dist-info", ".egg-info"):
-                # The second kind ends in the version of Python as well: `thing-1.0-py3.11.egg-info`.
-                name, _, version = re.sub(r"-py\d[\d.]*$", "", stem).rpartition("-")
-                found[_normal(name)] = _Distribution(_normal(name), version, os.path.join(site, entry))
+                if suffix == ".egg-info":
+                    # It ends in the version of Python as well: `thing-1.0-py3.11.egg-info`.
+                    stem = re.sub(r"-py\d[\d.]*$", "", stem)
+                name, _, version = stem.rpartition("-")
+                normal = _normal(name)
+                found[normal] = _Distribution(normal, version, f"{site}/{entry}")
         known = _folders[site] = changed, found
     return known[1]
 
 
 def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "_", name).lower()
+    plain = name.replace("-", "_").replace(".", "_").lower()
+    return re.sub("__+", "_", plain) if "__" in plain else plain
 
 
 def _find_origin(relative: str, distributions: dict[str, _Distribution]) -> Origin:
@@ -132,6 +156,18 @@ def _from_folder(info: str) -> bool:
     said = _read(os.path.join(info, "direct_url.json"))
     # Conda writes the folder that a package was built in.
     return '"dir_info"' in said and '"file:' in said and _read(os.path.join(info, "INSTALLER")).strip() != "conda"
+
+
+def _came_from(info: str) -> str:
+    """Return the address that a distribution was installed from; empty when an index gave it by name."""
+    path = f"{info}/direct_url.json"
+    # Asked first, since most have none, and an exception takes longer than the answer.
+    if not os.access(path, os.R_OK):
+        return ""
+    try:
+        return msgspec.json.decode(_read(path), type=_DirectUrl).url
+    except msgspec.DecodeError:
+        return ""
 
 
 def _read(path: str) -> str:
