@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from cupola import journal
 from cupola.digest import checksum
+from cupola.stores.inserts import insert_rows
 from cupola.stores.metadata import typed
 from cupola.stores.projection import Batch
 from cupola.stores.rows import StepDetail, encode
@@ -36,22 +37,15 @@ def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: 
     _write_steps(batch)
     _write_tags(batch)
     _write_metadata(batch)
-    if batch.dead:
-        rows = [(batch.run.id, seq, reason) for seq, reason in batch.dead]
-        batch.db.executemany("INSERT OR REPLACE INTO dead_letter VALUES (?, ?, ?)", rows)
+    insert_rows(batch.db, "REPLACE", "dead_letter", [(batch.run.id, seq, reason) for seq, reason in batch.dead])
     _write_run(batch, epoch, head, digest, size_bytes)
 
 
 def _write_steps(batch: Batch) -> None:
-    for sql, is_stored in ((_INSERT_STEP, False), (_REPLACE_STEP, True)):
-        rows = _step_rows(batch, is_stored=is_stored)
-        if rows:
-            batch.db.executemany(sql, rows)
-
-
-# A step that is not open is new: one that finished already makes the whole batch fail, and then itself a dead letter.
-_INSERT_STEP = "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_REPLACE_STEP = _INSERT_STEP.replace("INSERT", "REPLACE")
+    # A step that is not open is new: one that finished already makes the whole batch fail, and then itself a dead
+    # letter.
+    insert_rows(batch.db, "INSERT", "step", _step_rows(batch, is_stored=False))
+    insert_rows(batch.db, "REPLACE", "step", _step_rows(batch, is_stored=True))
 
 
 def _step_rows(batch: Batch, *, is_stored: bool) -> list[tuple[object, ...]]:
@@ -78,15 +72,14 @@ def _write_inputs(batch: Batch) -> None:
         for position, step in batch.steps.items()
         for digest in (*step.inputs.values(), *step.loaded)
     ]
-    batch.db.executemany("INSERT OR IGNORE INTO input VALUES (?, ?, ?)", rows)
+    insert_rows(batch.db, "INSERT OR IGNORE", "input", rows)
 
 
 def _write_tags(batch: Batch) -> None:
     run = batch.run.number
     added = [(kind, run, step, at, name) for (kind, step, at, name), present in batch.tags.items() if present]
     removed = [(kind, run, step, at, name) for (kind, step, at, name), present in batch.tags.items() if not present]
-    if added:
-        batch.db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?, ?, ?, ?)", added)
+    insert_rows(batch.db, "INSERT OR IGNORE", "tag", added)
     if removed:
         batch.db.executemany(
             "DELETE FROM tag WHERE kind = ? AND run = ? AND step = ? AND position = ? AND name = ?", removed
@@ -99,7 +92,7 @@ def _write_metadata(batch: Batch) -> None:
         rows = [
             (kind, run, step, at, key, *typed(value), value) for (kind, step, at, key), value in batch.metadata.items()
         ]
-        batch.db.executemany("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        insert_rows(batch.db, "REPLACE", "metadata", rows)
 
 
 def _write_run(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: int) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from cupola.entities.artifact import OutputRecord
 from cupola.event import RunSealed
+from cupola.stores.inserts import insert_rows
 
 CHUNK = 500
 """Values of one statement, far below the least limit that any SQLite was built with (999)."""
@@ -89,7 +90,7 @@ def write_versions(
             )
         )  # fmt: skip
     _write_artifacts(db, project, artifacts)
-    db.executemany("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    insert_rows(db, "INSERT", "version", rows)
     return refused
 
 
@@ -117,9 +118,8 @@ def _load_artifacts(db: sqlite3.Connection, project: str, drafts: Sequence[Versi
 
 
 def _write_artifacts(db: sqlite3.Connection, project: str, artifacts: Mapping[str, _Artifact]) -> None:
-    new = [(item.key, project, name, item.created_at) for name, item in artifacts.items() if item.is_new]
-    if new:
-        db.executemany("INSERT INTO artifact (key, project, name, created_at, retired) VALUES (?, ?, ?, ?, 0)", new)
+    new = [(item.key, project, name, item.created_at, 0) for name, item in artifacts.items() if item.is_new]
+    insert_rows(db, "INSERT", "artifact", new)
 
 
 def _name_version(
