@@ -11,31 +11,31 @@ from cupola.errors import CompileError
 from cupola.suggest import nearest
 
 
-def bind(name: str, signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Match arguments to parameters, defaults included, in the order of the parameters.
+def bind(name: str, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a value for each parameter, in their order, defaults included.
 
     Raises:
         CompileError: An argument is missing, unknown or given twice.
     """
+    if not kwargs and len(args) == len(signature.by_place) == len(signature.names):
+        return args
     given = match(name, signature, args, kwargs)
-    if not kwargs and len(given) == len(signature.parameters):
-        return given
-    bound: dict[str, Any] = {}
+    bound: list[Any] = []
     for parameter in signature.parameters:
         if parameter.name in given:
-            bound[parameter.name] = given[parameter.name]
+            bound.append(given[parameter.name])
         elif parameter.has_default:
-            bound[parameter.name] = parameter.default
+            bound.append(parameter.default)
         else:
             raise CompileError(
                 f"{name}() needs a value for {parameter.name!r}",
                 where=caller_place(),
                 fix=f"pass {parameter.name}=… or give the parameter a default",
             )
-    return bound
+    return tuple(bound)
 
 
-def match(name: str, signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def match(name: str, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Match arguments to parameters by place and name; what was not passed is left out.
 
     Raises:
@@ -45,7 +45,7 @@ def match(name: str, signature: Signature, args: Sequence[Any], kwargs: Mapping[
         raise CompileError(
             f"{name}() takes {len(signature.by_place)} positional arguments but got {len(args)}",
             where=caller_place(),
-            fix=f"its parameters are: {', '.join(parameter.name for parameter in signature.parameters) or 'none'}",
+            fix=f"its parameters are: {', '.join(signature.names) or 'none'}",
         )
     given = dict(zip(signature.by_place, args, strict=False))
     for key, value in kwargs.items():
@@ -71,8 +71,8 @@ def _wrong_name(name: str, key: str, signature: Signature, *, is_given: bool) ->
     )
 
 
-def call_bound(function: Callable[..., Any], signature: Signature, bound: Mapping[str, Any]) -> Any:
-    """Call a function with an argument for each of its parameters, by place where it wants that."""
-    places = [bound[parameter.name] for parameter in signature.parameters if parameter.positional_only]
-    named = {item.name: bound[item.name] for item in signature.parameters if not item.positional_only}
+def call_bound(function: Callable[..., Any], signature: Signature, bound: Sequence[Any]) -> Any:
+    """Call a function with a value for each of its parameters, in their order, by place where it wants that."""
+    named = dict(zip(signature.names, bound, strict=True))
+    places = [named.pop(parameter.name) for parameter in signature.parameters if parameter.positional_only]
     return function(*places, **named)

@@ -13,7 +13,7 @@ from cupola.compiler.annotations import NO_ANNOTATION, place_of, type_text
 from cupola.compiler.assignable import is_assignable, is_instance
 from cupola.compiler.names import name_problem
 from cupola.compiler.signature import OutputDeclaration, Parameter
-from cupola.compiler.trace import Node, Output, PipelineDefinition, StepDefinition
+from cupola.compiler.trace import Node, Output, PipelineDefinition
 from cupola.errors import CompileError, ConfigError
 from cupola.suggest import nearest
 
@@ -49,12 +49,12 @@ class Known:
     """What has been found of what many calls share; by identity, since all of it lives as long as the calls.
 
     Attributes:
-        named: The names and pipelines that were looked at.
-        fitting: The annotations of outputs and parameters that fit, in pairs.
+        named: The callees whose names were looked at, and the labels of their calls.
+        fitting: The declared outputs and parameters that fit, in pairs.
     """
 
     def __init__(self) -> None:
-        self.named: set[tuple[str, str, int]] = set()
+        self.named: set[tuple[int, str]] = set()
         self.fitting: set[tuple[int, int]] = set()
 
 
@@ -72,15 +72,15 @@ def unknown_step(name: str, names: Iterable[str], origin: str) -> ConfigError:
 
 def names_are_valid(node: Node, known: Known) -> Iterable[CompileError]:
     """Names of the step, of this call and of the pipelines around it can be shown and told apart."""
-    step = node.definition
-    key = (step.name, step.label, id(node.callee))
+    key = id(node.callee), node.definition.label
     if key in known.named:
         return ()
     known.named.add(key)
-    return _problems_of_names(node, step)
+    return _problems_of_names(node)
 
 
-def _problems_of_names(node: Node, step: StepDefinition) -> Iterator[CompileError]:
+def _problems_of_names(node: Node) -> Iterator[CompileError]:
+    step = node.definition
     for kind, name in (("step", step.name), ("step", step.label or step.name)):
         if problem := name_problem(name, LONGEST_NAME, "/[]"):
             yield _bad_name(kind, name, problem, node.place)
@@ -113,30 +113,34 @@ def _bad_name(kind: str, name: str, problem: str, place: str) -> CompileError:
     )
 
 
-def types_fit(node: Node, known: Known) -> Iterable[CompileError]:
+def types_fit(node: Node, known: Known) -> Iterator[CompileError]:
     """What is passed to a step, outputs and plain values, is of the types that its function wants."""
-    problems: list[CompileError] = []
-    for parameter, value in zip(node.signature.parameters, node.arguments, strict=True):
-        wanted = parameter.annotation
-        # A default is the function's own affair: `rate: float = None` is often written.
-        if wanted is NO_ANNOTATION or (parameter.has_default and value is parameter.default):
-            continue
+    parameters = node.signature.parameters
+    for place, value in enumerate(node.arguments):
+        parameter = parameters[place]
         if isinstance(value, Output):
             output = cast("Output[Any]", value)
-            if not _output_fits(_type_of(output), wanted, known):
-                problems.append(_wrong_output(node, parameter, output))
-        elif not is_instance(value, wanted, every=True, stand_in=_type_of):
-            problems.append(_wrong_value(node, parameter, value))
-    return problems
+            pair = id(output.declaration), id(parameter)
+            if pair in known.fitting:
+                continue
+            if not _output_fits(output, parameter):
+                yield _wrong_output(node, parameter, output)
+                continue
+            known.fitting.add(pair)
+        elif not _value_fits(value, parameter):
+            yield _wrong_value(node, parameter, value)
 
 
-def _output_fits(given: Any, wanted: Any, known: Known) -> bool:
-    if given is wanted or (id(given), id(wanted)) in known.fitting:
+def _output_fits(output: Output[Any], parameter: Parameter) -> bool:
+    given, wanted = _type_of(output), parameter.annotation
+    return given is wanted or wanted is NO_ANNOTATION or is_assignable(given, wanted)
+
+
+def _value_fits(value: Any, parameter: Parameter) -> bool:
+    # A default is the function's own affair: `rate: float = None` is often written.
+    if parameter.annotation is NO_ANNOTATION or (parameter.has_default and value is parameter.default):
         return True
-    if is_assignable(given, wanted):
-        known.fitting.add((id(given), id(wanted)))
-        return True
-    return False
+    return is_instance(value, parameter.annotation, every=True, stand_in=_type_of)
 
 
 def check_returned(pipeline: PipelineDefinition, items: Sequence[Any], declared: Sequence[OutputDeclaration]) -> None:

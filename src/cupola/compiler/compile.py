@@ -74,15 +74,14 @@ def compile_pipeline(
         CompileError: Wiring, types or names are wrong.
     """
     knobs = _pipeline_knobs(pipeline, layers)
-    trace, returned = _wire(pipeline, params, layers, step_params)
     compiler = StepCompiler(pipeline.name, layers, no_cache=no_cache)
-    steps = [compiler.compile(node) for node in trace.nodes]
+    outputs = _compile_steps(compiler, pipeline, params, layers, step_params)
     snapshot = Snapshot(
         pipeline=pipeline.name,
         source=source_name(pipeline.described),
         params={name: values.encode(value, path=name) for name, value in params.items()},
-        steps=tuple(spec for spec, _live in steps),
-        outputs=_returned(pipeline, trace, returned),
+        steps=tuple(compiler.steps),
+        outputs=outputs,
         parts=tuple(compiler.parts),
         options=tuple(compiler.options),
         on_error=knobs.on_error if knobs.on_error is not UNSET else "stop",
@@ -96,7 +95,7 @@ def compile_pipeline(
         snapshot=snapshot,
         data=data,
         id=snapshot_id(data),
-        steps=tuple(live for _spec, live in steps),
+        steps=tuple(compiler.live),
         places=tuple(compiler.places),
         origins=dict(origins or {}),
         hooks={name: hook for name in HOOKS if (hook := getattr(knobs, name)) is not UNSET},
@@ -117,6 +116,20 @@ def _pipeline_knobs(pipeline: PipelineDefinition, layers: Sequence[KnobLayer]) -
     return knobs
 
 
+def _compile_steps(
+    compiler: StepCompiler,
+    pipeline: PipelineDefinition,
+    params: Mapping[str, Any],
+    layers: Sequence[KnobLayer],
+    step_params: Sequence[Mapping[str, ParamLayer]],
+) -> tuple[RunOutput, ...]:
+    """Compile all step calls and return what the pipeline returns; the trace, as large as the graph, ends with it."""
+    trace, returned = _wire(pipeline, params, layers, step_params)
+    for node in trace.nodes:
+        compiler.add(node)
+    return _returned(pipeline, trace, returned)
+
+
 def _wire(
     pipeline: PipelineDefinition,
     params: Mapping[str, Any],
@@ -127,9 +140,9 @@ def _wire(
     check.check_pipeline(pipeline)
     declared = read_signature(pipeline.described)
     with tracing(pipeline) as trace:
-        private = {name: _private(value) for name, value in params.items()}
+        private = [_private(params[name]) for name in declared.names]
         returned = call_bound(pipeline.function, declared, private)
-    refuse_overwritten([pipeline.described, *(node.definition.function for node in trace.nodes)])
+    refuse_overwritten([pipeline.described, *(callee.function for callee in trace.callees.values())])
     _refuse_unknown_steps(trace, layers)
     for said in step_params:
         override_literals(trace, said)
@@ -143,6 +156,8 @@ def _private(value: Any) -> Any:
 
 
 def _refuse_unknown_steps(trace: Trace, layers: Sequence[KnobLayer]) -> None:
+    if not any(layer.steps for layer in layers):
+        return
     names = frozenset(node.name for node in trace.nodes)
     for layer in layers:
         for name in layer.steps:

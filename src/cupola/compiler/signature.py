@@ -79,6 +79,7 @@ class Signature(msgspec.Struct, frozen=True):
         outputs: The outputs in order; none for `-> None`.
         multiple: Whether a call gives a tuple of outputs, also when that has one item only.
         named_tuple: The NamedTuple class that the tuple is of, or None.
+        names: Names of the parameters, in order.
         by_place: Names of the parameters that can be given by place, in order.
         by_name: Names of the parameters that can be given by name.
     """
@@ -87,6 +88,7 @@ class Signature(msgspec.Struct, frozen=True):
     outputs: tuple[OutputDeclaration, ...]
     multiple: bool
     named_tuple: Any
+    names: tuple[str, ...]
     by_place: tuple[str, ...]
     by_name: frozenset[str]
 
@@ -112,6 +114,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             outputs=outputs,
             multiple=multiple,
             named_tuple=named_tuple,
+            names=tuple(item.name for item in parameters),
             by_place=tuple(item.name for item in parameters if not item.keyword_only),
             by_name=frozenset(item.name for item in parameters if not item.positional_only),
         )

@@ -82,12 +82,16 @@ class StepCompiler:
     """Compiles the step calls of one pipeline, and keeps the tables that the snapshot has once for all of them.
 
     Attributes:
+        steps: What the snapshot says of each step call, in order.
+        live: What this process keeps of each.
         parts: All code parts, by place in the snapshot.
         places: `file:line` of each.
         options: All step options, by place in the snapshot.
     """
 
     def __init__(self, pipeline: str, layers: Sequence[KnobLayer], *, no_cache: bool = False) -> None:
+        self.steps: list[StepSpec] = []
+        self.live: list[LiveStep] = []
         self.parts: dict[CodePart, int] = {}
         self.places: list[str] = []
         self.options: list[StepOptions] = []
@@ -98,25 +102,27 @@ class StepCompiler:
         self._option_places: dict[bytes, int] = {}
         self._shared: dict[int, _Shared] = {}
 
-    def compile(self, node: Node) -> tuple[StepSpec, LiveStep]:
-        """Return what the snapshot says of a step call, and what this process keeps of it."""
-        shared = self._share(node)
-        spec = StepSpec(
-            node.name,
-            shared.source,
-            shared.code,
-            shared.code_digest,
-            shared.uncacheable,
-            node.inputs,
-            self._outputs(node, shared),
-            node.after,
-            shared.options_position,
-            _base_key(node, shared) if shared.has_key else "",
+    def add(self, node: Node) -> None:
+        """Compile the next step call."""
+        # A configuration file may name this very call.
+        known = self._shared.get(id(node.callee)) if node.name not in self._named else None
+        shared = known or self._share(node)
+        self.steps.append(
+            StepSpec(
+                node.name,
+                shared.source,
+                shared.code,
+                shared.code_digest,
+                shared.uncacheable,
+                node.inputs,
+                self._outputs(node, shared),
+                node.after,
+                shared.options_position,
+                _base_key(node, shared) if shared.has_key else "",
+            )
         )
-        if _NO_FILES.issuperset(map(type, node.arguments)):
-            return spec, shared.live
         files = files_in(node.arguments)
-        return spec, msgspec.structs.replace(shared.live, files=files) if files else shared.live
+        self.live.append(msgspec.structs.replace(shared.live, files=files) if files else shared.live)
 
     def _outputs(self, node: Node, shared: _Shared) -> tuple[OutputSpec, ...]:
         if not shared.unnamed:
@@ -128,10 +134,6 @@ class StepCompiler:
         ])  # fmt: skip
 
     def _share(self, node: Node) -> _Shared:
-        key = id(node.callee)
-        known = self._shared.get(key)
-        if known is not None:
-            return known
         knobs = step_knobs(node, self._layers)
         literals = {name: source.value for name, source in node.inputs.items() if isinstance(source, Literal)}
         options = plain_options(knobs, node, literals)
@@ -166,9 +168,9 @@ class StepCompiler:
                 files={},
             ),
         )
-        # A key function looks at this call's inputs, and a configuration file may name this very call.
+        # A key function looks at this call's inputs.
         if options.cache_key is None and node.name not in self._named:
-            self._shared[key] = shared
+            self._shared[id(node.callee)] = shared
         return shared
 
     def _part(self, part: CodePart, places: Mapping[str, str]) -> int:
@@ -216,8 +218,7 @@ def _key_inputs(node: Node, options: StepOptions) -> tuple[str, ...]:
 
 def _base_key(node: Node, shared: _Shared) -> str:
     # Calls of one step with the same literals have one key, and a long chain or loop is made of such calls.
-    inputs = node.inputs
-    wired = tuple([_wiring(inputs[name]) for name in shared.key_inputs])
+    wired = tuple(map(_wiring, map(node.inputs.__getitem__, shared.key_inputs)))
     known = shared.keys.get(wired)
     if known is None:
         parts = list(shared.key_parts)
@@ -254,11 +255,14 @@ def _output_spec(declaration: OutputDeclaration) -> OutputSpec:
     )
 
 
+_NOTHING: Mapping[str, str] = {}
 _NO_FILES = frozenset({Output, int, float, str, bool, bytes, type(None)})
 
 
-def files_in(arguments: Iterable[Any]) -> dict[str, str]:
+def files_in(arguments: Sequence[Any]) -> Mapping[str, str]:
     """Return the paths of the files and folders among literal arguments, by a name for people."""
+    if _NO_FILES.issuperset(map(type, arguments)):
+        return _NOTHING
     found: dict[str, str] = {}
     pending: list[Any] = list(arguments)
     while pending:

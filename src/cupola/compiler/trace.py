@@ -6,7 +6,7 @@ while a trace is open. Nothing of the user's steps runs here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, NoReturn, TypeVar, cast
@@ -70,10 +70,12 @@ class Callee(msgspec.Struct, frozen=True, eq=False):
     """What the calls of one step in one pipeline have in common, whatever their names and inputs.
 
     Attributes:
-        signature: Signature of the step's function.
+        function: The step's function.
+        signature: What it takes and gives.
         pipelines: The pipelines that the calls are nested in, outermost first.
     """
 
+    function: Callable[..., Any]
     signature: Signature
     pipelines: tuple[PipelineDefinition, ...]
 
@@ -127,11 +129,12 @@ class Trace(msgspec.Struct, eq=False):
 
     Attributes:
         pipeline: Name of the pipeline.
-        nested: The pipelines whose functions run now, outermost first.
+        nested: The pipelines whose functions run now, outermost first; one of the values of `nestings`.
         nodes: The step calls, in order.
         names: How often each name was asked for.
         prefix: What the names of calls begin with, inside of nested pipelines.
-        callees: By what tells them apart; the definitions in it are alive, so identities stand for them.
+        nestings: Every such tuple so far, by the identities of the pipelines in it.
+        callees: By what tells them apart; it lives as long as the trace, so identities stand for it.
         literals: The encoded scalars that were passed so far: calls in a loop mostly get the same.
     """
 
@@ -140,7 +143,8 @@ class Trace(msgspec.Struct, eq=False):
     nodes: list[Node] = []
     names: dict[str, int] = {}
     prefix: str = ""
-    callees: dict[tuple[Any, ...], Callee] = {}
+    nestings: dict[tuple[int, ...], tuple[PipelineDefinition, ...]] = {}
+    callees: dict[tuple[str, int, int, int, int], Callee] = {}
     literals: dict[tuple[type, Any], Literal] = {}
 
 
@@ -237,7 +241,8 @@ def nested_in(trace: Trace, pipeline: PipelineDefinition) -> Generator[None]:
         )
     outer = trace.prefix, trace.nested
     trace.prefix = free_name(trace, pipeline.name) + "/"
-    trace.nested = (*trace.nested, pipeline)
+    nested = (*trace.nested, pipeline)
+    trace.nested = trace.nestings.setdefault(tuple(map(id, nested)), nested)
     try:
         yield
     finally:
@@ -249,31 +254,27 @@ def free_name(trace: Trace, name: str) -> str:
     base = trace.prefix + name
     count = trace.names.get(base, 0) + 1
     candidate = base if count == 1 else f"{base}_{count}"
-    while candidate != base and candidate in trace.names:
-        count += 1
-        candidate = f"{base}_{count}"
+    if count > 1:
+        while candidate in trace.names:
+            count += 1
+            candidate = f"{base}_{count}"
+        trace.names[candidate] = 1
     trace.names[base] = count
-    trace.names.setdefault(candidate, 1)
     return candidate
 
 
-def add_call(trace: Trace, step: StepDefinition, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def add_call(trace: Trace, step: StepDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Collect one step call; return its output, a tuple of its outputs, or, without outputs, something to wait for."""
     site = call_site()
     callee = _callee(trace, step)
     signature = callee.signature
     arguments = bind(step.name, signature, args, kwargs)
     name = _own_label(trace, step.label, site) if step.label else free_name(trace, step.name)
-    node = Node(
-        len(trace.nodes),
-        name,
-        step,
-        callee,
-        {key: wire(trace, value, f"{name}.{key}", site) for key, value in arguments.items()},
-        tuple(arguments.values()),
-        _waits_for(trace, step.after, name, site) if step.after else (),
-        site,
-    )
+    inputs: dict[str, Source] = {}
+    for place, key in enumerate(signature.names):
+        inputs[key] = wire(trace, arguments[place], f"{name}.{key}", site)
+    after = _waits_for(trace, step.after, name, site) if step.after else ()
+    node = Node(len(trace.nodes), name, step, callee, inputs, arguments, after, site)
     trace.nodes.append(node)
     declared = signature.outputs
     if signature.multiple:
@@ -284,10 +285,10 @@ def add_call(trace: Trace, step: StepDefinition, args: Sequence[Any], kwargs: Ma
 
 
 def _callee(trace: Trace, step: StepDefinition) -> Callee:
-    key = (step.name, id(step.function), id(step.knobs), id(step.overrides), *map(id, trace.nested))
+    key = (step.name, id(step.function), id(step.knobs), id(step.overrides), id(trace.nested))
     known = trace.callees.get(key)
     if known is None:
-        known = trace.callees[key] = Callee(read_signature(step.function), trace.nested)
+        known = trace.callees[key] = Callee(step.function, read_signature(step.function), trace.nested)
     return known
 
 
@@ -313,24 +314,20 @@ def wire(trace: Trace, value: Any, path: str, place: CallSite | str) -> Source:
     """Return how an argument becomes an input: a literal, an output, or a list, tuple or dict with outputs inside."""
     kind = cast("type[Any]", type(value))
     if kind is Output:
-        return _from_output(trace, value, path, place)
+        node = _checked(trace, value, path, place)
+        if value.declaration is None:
+            raise CompileError(
+                f"{path} gets what step {node.name!r} returns, but that step returns nothing",
+                where=str(place),
+                fix="annotate what it returns, or use .after(…) for order without data",
+            )
+        return FromStep(node.position, value.declaration.name)
     if kind in _SCALARS:
         known = trace.literals.get((kind, value))
         if known is None:
             known = trace.literals[kind, value] = _literal(value, path, place)
         return known
     return _gather(trace, value, path, place) if _holds_output(value) else _literal(value, path, place)
-
-
-def _from_output(trace: Trace, output: Output[Any], path: str, place: CallSite | str) -> FromStep:
-    node = _checked(trace, output, path, place)
-    if output.declaration is None:
-        raise CompileError(
-            f"{path} gets what step {node.name!r} returns, but that step returns nothing",
-            where=str(place),
-            fix="annotate what it returns, or use .after(…) for order without data",
-        )
-    return FromStep(node.position, output.declaration.name)
 
 
 def _literal(value: Any, path: str, place: CallSite | str) -> Literal:
