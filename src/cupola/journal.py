@@ -238,11 +238,19 @@ def chained(previous: bytes, events: Sequence[bytes]) -> bytes:
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a run's lock: process id, start time of that process in clock ticks since boot, and host."""
+    """Who holds a run's lock.
+
+    Attributes:
+        pid: Process id.
+        started: When that process started, in clock ticks since boot.
+        host: Where it runs.
+        takes_signals: Whether SIGTERM stops the run there, and not just the process.
+    """
 
     pid: int
     started: str
     host: str
+    takes_signals: bool
 
 
 class RunLock:
@@ -271,8 +279,12 @@ class RunLock:
 _held: dict[int, RunLock] = {}
 
 
-def lock_run(folder: Path) -> RunLock | None:
+def lock_run(folder: Path, *, takes_signals: bool = False) -> RunLock | None:
     """Take a run's lock, or return None when a living process holds it.
+
+    Args:
+        folder: The run's folder.
+        takes_signals: Whether this process stops the run when it gets SIGTERM.
 
     Raises:
         Unreachable: The folder can't be written.
@@ -294,11 +306,13 @@ def lock_run(folder: Path) -> RunLock | None:
         os.close(file)
         return None
     os.ftruncate(file, 0)
-    os.pwrite(file, f"{os.getpid()} {process_start(os.getpid())} {os.uname().nodename}\n".encode(), 0)
+    os.pwrite(
+        file, f"{os.getpid()} {process_start(os.getpid())} {os.uname().nodename} {int(takes_signals)}\n".encode(), 0
+    )
     return RunLock(file)
 
 
-def reopen(home: Path, run: str) -> RunLock | None:
+def reopen(home: Path, run: str, *, takes_signals: bool = False) -> RunLock | None:
     """Take the lock of a run that has begun, and put its folder back among the live ones; None when it is held.
 
     Raises:
@@ -306,7 +320,7 @@ def reopen(home: Path, run: str) -> RunLock | None:
     """
     for _attempt in range(3):
         folder = run_folder(home, run)
-        lock = lock_run(folder)
+        lock = lock_run(folder, takes_signals=takes_signals)
         if lock is not None:
             if folder != live_folder(home, run):
                 os.makedirs(live_folder(home, run).parent, exist_ok=True)
@@ -336,10 +350,34 @@ def _is_at(path: Path, file: int) -> bool:
 def read_holder(folder: Path) -> Holder | None:
     """Return who wrote itself into a run's lock last, or None when nobody did."""
     try:
-        pid, started, host = (folder / "lock").read_text().split()
+        pid, started, host, takes_signals = (folder / "lock").read_text().split()
     except (OSError, ValueError):
         return None
-    return Holder(int(pid), started, host)
+    return Holder(int(pid), started, host, takes_signals == "1")
+
+
+def ask_to_cancel(folder: Path, who: str) -> None:
+    """Leave word in a live run's folder that somebody wants it to stop; its driver looks for that."""
+    try:
+        (folder / "cancel").write_text(who, encoding="utf-8")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise cannot_write(folder / "cancel", error) from error
+
+
+def asked_to_cancel(folder: Path) -> str:
+    """Return who wants a run to stop; empty when nobody does."""
+    try:
+        return (folder / "cancel").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def forget_cancel(folder: Path) -> None:
+    """Take back what `ask_to_cancel` left for an earlier driver."""
+    with suppress(FileNotFoundError):
+        os.unlink(folder / "cancel")
 
 
 def fenced(folder: Path) -> Fenced:

@@ -10,7 +10,8 @@ from cupola.cli.output import in_colour, is_terminal, note
 from cupola.cli.show import find_run
 from cupola.client import plain
 from cupola.entities.run import StepStatus
-from cupola.logfile import Line, Log, strip_controls
+from cupola.logfile import Log, strip_controls
+from cupola.loglines import Line
 
 
 def logs(given: Sequence[str]) -> int:

@@ -61,7 +61,8 @@ def error_of(run: Run, launched: Launched) -> CupolaError | None:
     verdict = launched.verdict
     if verdict.status is RunStatus.CANCELLED:
         cancelled = RunCancelled(
-            f"run {run.name} was cancelled by {verdict.signal}", fix="what had finished is kept: the next run reuses it"
+            f"run {run.name} was cancelled by {verdict.reason}",
+            fix=f"what had finished is kept; to go on: cupola resume {run.name}",
         )
         cancelled.run = run
         cancelled.exit_code = 143 if verdict.signal == "SIGTERM" else 130

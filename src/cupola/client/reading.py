@@ -136,21 +136,21 @@ class RunReader:
         """Return where the run's journal and log are now."""
         return journal.run_folder(self.connection.home, self.id)
 
-    def log_ranges(self, position: int) -> list[logfile.Range]:
-        """Return which parts of the run's log a step wrote; the part of an attempt that still runs has no end."""
+    def log_parts(self, position: int) -> list[logfile.Part]:
+        """Return which parts of the workers' logs a step wrote; the part of an attempt that still runs has no end."""
         attempts = self.step(position).attempts
         # No part at all would mean the whole log.
-        return [(a.log[0], a.log[1] if a.ended_at is not None else None) for a in attempts] or [(0, 0)]
+        return [(a.worker, a.log[0], a.log[1] if a.ended_at is not None else None) for a in attempts] or [(0, 0, 0)]
 
     def read_logs(self, step: int | None, *, follow: bool) -> logfile.Log | Iterator[logfile.Line]:
         """Return what the run or one of its steps wrote: as of now, or line by line until it is over."""
         if not follow:
-            return logfile.read_log(self.folder(), None if step is None else self.log_ranges(step))
+            return logfile.read_log(self.folder(), None if step is None else self.log_parts(step))
 
-        def ranges() -> list[logfile.Range]:
-            return [(0, None)] if step is None else self.log_ranges(step)
+        def parts() -> list[logfile.Part] | None:
+            return None if step is None else self.log_parts(step)
 
-        return logfile.follow_log(self.folder(), ranges, lambda: self.is_over(step))
+        return logfile.follow_log(self.folder(), parts, lambda: self.is_over(step))
 
     def is_over(self, position: int | None = None) -> bool:
         """Tell whether nothing more happens to the run, or to one of its steps."""

@@ -284,6 +284,17 @@ class Run(Ran):
             time.sleep(0.05)
         return self
 
+    def cancel(self, wait: float = 30.0) -> None:
+        """Ask the process that drives the run to stop it, and return when it has.
+
+        Args:
+            wait: How long to wait for the end, in seconds; 0 to leave at once.
+
+        Raises:
+            Conflict: The run is over already, or isn't after that time.
+        """
+        client.cancel.cancel(self._reader, wait_s=wait)
+
     def resume(self, *, with_current_code: bool = False) -> Run:
         """Go on, in this process, with a run that failed, was cancelled or lost; what has finished doesn't run again.
 

@@ -47,12 +47,20 @@ class Log(Protocol):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """How a run ended: its status, the exception of the step that failed it, and that step's position (-1: none)."""
+    """How a run ended.
+
+    Attributes:
+        status: Its state.
+        error: The exception of the step that failed it.
+        failed_step: That step's position; -1 when there is none.
+        signal, reason: The signal that stopped it, and who or what wanted that.
+    """
 
     status: RunStatus
     error: BaseException | None = None
     failed_step: int = -1
     signal: str = ""
+    reason: str = ""
 
 
 class Desk(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +133,7 @@ class Driver:
 
     def _go_on(self) -> bool:
         """Do what is next; return whether there was anything."""
+        self._interrupts.look()
         if self._delayed and self._delayed[0][0] <= time.monotonic():
             self._attempt(self._flights[heappop(self._delayed)[1]])
             return True
@@ -195,8 +204,9 @@ class Driver:
             return
         if outcome.status is StepStatus.CANCELLED:
             self._interrupts.signal = self._interrupts.signal or "SIGINT"
+            self._interrupts.reason = self._interrupts.reason or self._interrupts.signal
             self._interrupts.end_children()
-            self._recorder.record(RunMoved(now(), RunStatus.CANCELLING, self._interrupts.signal))
+            self._recorder.record(RunMoved(now(), RunStatus.CANCELLING, self._interrupts.reason))
         if flight.note:
             outcome.recorded.warnings.append(flight.note)
         del self._flights[task.position]
@@ -281,7 +291,9 @@ class Driver:
         self._recorder.record(
             RunFinished(now(), status, failure, failed_step, self._log.warnings, self._log.position())
         )
-        return Verdict(status, outcome.error if outcome else None, failed_step, self._interrupts.signal)
+        return Verdict(
+            status, outcome.error if outcome else None, failed_step, self._interrupts.signal, self._interrupts.reason
+        )
 
 
 def _is_verified(share: float) -> bool:

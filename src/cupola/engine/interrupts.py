@@ -9,15 +9,20 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from cupola.engine.processes import descendants, end_tree
 from cupola.failures import Terminated
+from cupola.journal import asked_to_cancel
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOOK_EVERY_S = 0.1
+"""How often a driver looks whether another process asked its run to stop, in seconds."""
 
 
 class Interrupts:
@@ -25,10 +30,16 @@ class Interrupts:
 
     Attributes:
         signal: Name of the first signal, empty while there was none.
+        reason: Who or what wanted the run to stop; empty while nobody did.
+        are_taken: Whether signals are taken over, so that SIGTERM stops the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.signal = ""
+        self.reason = ""
+        self.are_taken = False
+        self._folder = folder
+        self._look_at = 0.0
         self._running = ""
         self._handlers: dict[int, Any] = {}
         self._children_before = descendants(os.getpid())
@@ -41,6 +52,7 @@ class Interrupts:
             _registered.append(True)
             os.register_at_fork(before=_hold, after_in_parent=_go_on, after_in_child=_leave_to_child)
         _active.append(self)
+        self.are_taken = True
         for number in _SIGNALS:
             before = signal.getsignal(number)
             if before is not None and before is not signal.SIG_IGN:
@@ -55,6 +67,16 @@ class Interrupts:
         if self in _active:
             _active.remove(self)
 
+    def look(self) -> None:
+        """Take note when another process asked the run to stop; looks at most every tenth of a second."""
+        now = time.monotonic()
+        if now < self._look_at or self.signal:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        self.reason = asked_to_cancel(self._folder)
+        if self.reason:
+            self.signal = "SIGTERM"
+
     @contextmanager
     def stopping(self, what: str) -> Generator[None]:
         """Let signals raise inside: `what` is stopped by them."""
@@ -63,18 +85,6 @@ class Interrupts:
             yield
         finally:
             self._running = ""
-
-    @contextmanager
-    def noting(self) -> Generator[None]:
-        """Only note signals inside a `stopping` block: what is done here must not be torn. They raise at its end."""
-        running, before = self._running, self.signal
-        self._running = ""
-        try:
-            yield
-        finally:
-            self._running = running
-        if running and self.signal != before:
-            raise _exception_for(self.signal)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = not self.signal
@@ -87,7 +97,9 @@ class Interrupts:
         raise _exception_for(signal.Signals(number).name)
 
     def _note(self, number: int) -> None:
-        self.signal = self.signal or signal.Signals(number).name
+        if not self.signal:
+            self.signal = signal.Signals(number).name
+            self.reason = asked_to_cancel(self._folder) or self.signal
         # The run around this one, whose step started it, is asked to stop as well.
         outer = getattr(self._handlers.get(number), "__self__", None)
         if isinstance(outer, Interrupts):

@@ -35,6 +35,7 @@ from cupola.journal import (
     RunLock,
     archive,
     cannot_write,
+    forget_cancel,
     live_folder,
     lock_run,
     read_holder,
@@ -133,7 +134,7 @@ def launch_run(
     moved = _other_source(compiled.snapshot, site)
     with ExitStack() as stack:
         stage = Stage(stack, site, info, audience, reporter)
-        stage.take(lambda: _make_folder(live_folder(site.home, run)))
+        stage.take(lambda takes_signals: _make_folder(live_folder(site.home, run), takes_signals))
         desk = stage.begin(1, 0, started, compiled.snapshot)
         if moved:
             reporter.warn(moved)
@@ -169,7 +170,7 @@ def resume_run(
         stage = Stage(stack, site, info, audience, reporter)
         if by_force:
             take_over(live_folder(site.home, run.id))
-        stage.take(lambda: _reopen(site.home, run))
+        stage.take(lambda takes_signals: _reopen(site.home, run, takes_signals))
         reached = read_reached(live_folder(site.home, run.id), site.store, site.blobs)
         compiled, resumed = rebind(reached)
         refuse_later_options(compiled.snapshot)
@@ -178,8 +179,8 @@ def resume_run(
     return Launched(run=run.id, verdict=verdict)
 
 
-def _reopen(home: Path, run: RunRecord) -> RunLock:
-    lock = reopen(home, run.id)
+def _reopen(home: Path, run: RunRecord, takes_signals: bool) -> RunLock:
+    lock = reopen(home, run.id, takes_signals=takes_signals)
     if lock is not None:
         return lock
     holder = read_holder(live_folder(home, run.id))
@@ -209,13 +210,13 @@ class Stage:
         stack.callback(reporter.close)
         self._is_alone = _enter_process(stack)
         # First of all, so that a signal from here on ends the run by its record instead of leaving it lost.
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(self._folder)
         stack.callback(self._interrupts.restore)
         self._interrupts.install()
 
-    def take(self, lock: Callable[[], RunLock]) -> None:
-        """Take the run's lock."""
-        self._lock = lock()
+    def take(self, lock: Callable[[bool], RunLock]) -> None:
+        """Take the run's lock, by what is told whether signals stop the run."""
+        self._lock = lock(self._interrupts.are_taken)
         self._stack.callback(self._lock.release)
 
     def begin(self, epoch: int, head: int, first: RunStarted | RunResumed, snapshot: Snapshot) -> Desk:
@@ -225,6 +226,7 @@ class Stage:
         self._stack.callback(journal.close)
         self._recorder = Recorder(self.run.id, journal, self._lock, self._site.store)
         self._recorder.record(first)
+        forget_cancel(self._folder)
         self._capture = start_capture(self._folder, self._reporter.sink()) if self._is_alone else SharedOutput()
         self._stack.callback(self._capture.stop)
         if self._is_alone:
@@ -288,12 +290,12 @@ def _module_path(root: Path | str, module: str) -> str:
     return os.path.join(root, *module.split(".")) + ".py"
 
 
-def _make_folder(folder: Path) -> RunLock:
+def _make_folder(folder: Path, takes_signals: bool) -> RunLock:
     try:
         os.makedirs(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    lock = lock_run(folder)
+    lock = lock_run(folder, takes_signals=takes_signals)
     if lock is None:
         raise Unreachable("a new run's folder was taken by another process", where=str(folder), fix="start it again")
     return lock
