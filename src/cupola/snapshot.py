@@ -53,7 +53,36 @@ class Gather(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="gather
     keys: tuple[bytes, ...] = ()
 
 
-Source = Literal | FromStep | Gather
+class Collect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="collect"):
+    """An input that is a list of what all children of a mapped step put out, in the order of the items.
+
+    Attributes:
+        step: Position of the mapped step.
+        output: Name of the children's output.
+        allow_failures: Whether children that failed are left out; otherwise one is enough to have no list at all.
+    """
+
+    step: int
+    output: str
+    allow_failures: bool = False
+
+
+Source = Literal | FromStep | Gather | Collect
+
+
+class Fan(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How a step is mapped: it runs once for each item, or each combination of items, of some of its inputs.
+
+    Attributes:
+        kind: `map` takes the items side by side, `product` each with each, the last input changing fastest;
+            `child` is one of the runs, whose inputs named here are single items.
+        over: Names of the inputs that are spread: a `Gather` or `Collect` by its parts, else a list that a step makes.
+        batch: How many children are handed to a worker at once.
+    """
+
+    kind: str
+    over: tuple[str, ...]
+    batch: int = 1
 
 
 class OutputSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -105,7 +134,8 @@ class StepOptions(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         attempts, delay, backoff, jitter, max_delay, retry_on: The retry policy; exception classes as `module.Name`.
         timeout_s: Limit of one attempt in seconds.
         env: Environment variables of the step.
-        resources, image, secrets, requirements, model, orchestrator: Checked and kept, not carried out.
+        requirements: Lines of requirements; `-r PATH`, relative to the source root, stands for the content of a file.
+        resources, image, secrets, model, orchestrator: Checked and kept, not carried out.
         hooks: Names of the hooks by event, for people.
         settings: Settings of components.
     """
@@ -151,6 +181,7 @@ class StepSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
         after: Positions of the steps that must be over before, without data.
         options: Position in `Snapshot.options`.
         base_key: Digest of everything that decides the result but the outputs of earlier steps; empty when uncacheable.
+        fan: How the step is mapped; None for an ordinary one.
     """
 
     name: str
@@ -163,6 +194,7 @@ class StepSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     after: tuple[int, ...]
     options: int
     base_key: str
+    fan: Fan | None = None
 
 
 class RunOutput(msgspec.Struct, frozen=True, gc=False, array_like=True):

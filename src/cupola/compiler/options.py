@@ -15,7 +15,8 @@ import msgspec
 from msgspec import UNSET
 
 from cupola import values
-from cupola.compiler.source import source_name
+from cupola.compiler.requirements import own_file, read_requirements, recordable
+from cupola.compiler.source import file_of, program_root, relative_path, root_of, source_name, underlying
 from cupola.compiler.trace import Node
 from cupola.entities.options import (
     HOOKS,
@@ -108,7 +109,7 @@ def plain_options(knobs: StepKnobs, node: Node, literals: Mapping[str, bytes]) -
         resources=_resources(knobs.resources, where),
         image=_kept(knobs.image, Image, "image", where),
         secrets=_texts(knobs.secrets, "secrets", where),
-        requirements=_requirements(knobs.requirements, where),
+        requirements=_requirements(knobs.requirements, node, where),
         model=_kept(knobs.model, Model, "model", where),
         orchestrator=_text(knobs.orchestrator, "orchestrator", where),
         hooks={name: source_name(hook) for name in HOOKS if (hook := _hook(knobs, name, where)) is not None},
@@ -212,16 +213,26 @@ def _text(said: object, name: str, where: str) -> str:
     return said
 
 
-def _requirements(said: object, where: str) -> tuple[str, ...]:
-    if said is UNSET:
+def _requirements(said: object, node: Node, where: str) -> tuple[str, ...]:
+    """Return lines of requirements; a file stays a line that includes it, since its content is read for each run."""
+    function = node.definition.function
+    file = file_of(getattr(underlying(function), "__globals__", {}))
+    if said is UNSET and not file:
         return ()
-    if isinstance(said, (str, os.PathLike)):
-        return (f"file:{os.fspath(said)}",)
-    if isinstance(said, Sequence):
-        lines = cast("Sequence[Any]", said)
-        if all(isinstance(line, str) for line in lines):
-            return tuple(lines)
-    raise ConfigError(f"requirements={said!r} must be a list of requirements or the path of a file", where=where)
+    root = program_root() or root_of(file or None)
+    if said is UNSET:
+        line = own_file(file, root)
+        lines = (line,) if line else ()
+    elif isinstance(said, (str, os.PathLike)):
+        path = os.fspath(cast("str", said))
+        lines = (f"-r {(os.path.isabs(path) and relative_path(path, root)) or path}",)
+    elif isinstance(said, Sequence) and all(isinstance(line, str) for line in cast("Sequence[Any]", said)):
+        lines = recordable(tuple(cast("Sequence[str]", said)))
+    else:
+        raise ConfigError(f"requirements={said!r} must be a list of requirements or the path of a file", where=where)
+    if lines:
+        read_requirements(lines, root)  # what is missing is said before anything runs
+    return lines
 
 
 def _resources(said: object, where: str) -> bytes:

@@ -7,6 +7,7 @@ Callables (`key`, hooks, exception classes of `Retry.on`) stay in the authoring 
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
@@ -192,7 +193,7 @@ class ArtifactConfig(msgspec.Struct, frozen=True):
 
 Hook = Callable[[Any], object]
 Environment = Mapping[str, str]
-Requirements = Sequence[str] | str
+Requirements = Sequence[str] | str | os.PathLike[str]
 
 
 class StepKnobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,7 +206,8 @@ class StepKnobs(msgspec.Struct, frozen=True, kw_only=True):
         timeout: Limit of one attempt, in seconds or as a duration such as `"10m"`.
         resources: What the step needs to run.
         env: Environment variables of the step; they count for the cache.
-        requirements: Python requirements of the step, as a list or the path of a file.
+        requirements: Python requirements of the step, as a list or the path of a file; those of `requirements.txt` in
+            the folder of the step's file when not said.
         image: The container image that the step runs in.
         secrets: Environment variables filled from secrets, such as `{"TOKEN": "{{hub.token}}"}`.
         model: The registered model that the step works on.
