@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from cupola import journal
 from cupola.digest import checksum
+from cupola.event import StepCached, StepFinished
 from cupola.stores.inserts import insert_rows
 from cupola.stores.metadata import typed
-from cupola.stores.projection import Batch
+from cupola.stores.projection import Batch, StepDraft
 from cupola.stores.rows import StepDetail, encode
 from cupola.stores.versions import Given, given_by, write_versions
 
@@ -32,7 +31,7 @@ def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: 
         known: dict[tuple[int, int], Given] = given_by(batch.sealed) if batch.sealed else {}
         run = batch.run
         for draft, reason in write_versions(batch.db, run.number, run.project, batch.versions, known):
-            batch.steps[draft.step].warnings.append(reason)
+            batch.steps[draft.step].warnings += (reason,)
     _write_inputs(batch)
     _write_steps(batch)
     _write_tags(batch)
@@ -44,21 +43,26 @@ def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: 
 def _write_steps(batch: Batch) -> None:
     # A step that is not open is new: one that finished already makes the whole batch fail, and then itself a dead
     # letter.
-    insert_rows(batch.db, "INSERT", "step", _step_rows(batch, is_stored=False))
-    insert_rows(batch.db, "REPLACE", "step", _step_rows(batch, is_stored=True))
+    run, new, open_before = batch.run.number, [], []
+    for position, step in batch.steps.items():
+        (open_before if step.is_stored else new).append(_step_row(run, position, step))
+    insert_rows(batch.db, "INSERT", "step", new)
+    insert_rows(batch.db, "REPLACE", "step", open_before)
 
 
-def _step_rows(batch: Batch, *, is_stored: bool) -> list[tuple[object, ...]]:
-    run = batch.run.number
-    return [
-        (
-            run, position, step.name, step.status, step.started_at, step.ended_at, step.base_key, step.inputs_key,
-            step.expires_at, step.cache_bucket, step.inputs_bucket,
-            encode(StepDetail(step.source, [*map(Raw, step.events)], step.loaded, step.warnings)),
-        )
-        for position, step in batch.steps.items()
-        if step.is_stored is is_stored
-    ]  # fmt: skip
+def _step_row(run: int, position: int, step: StepDraft) -> tuple[object, ...]:
+    outcome, inputs_key, expires_at, cache_bucket, inputs_bucket = step.outcome, "", 0.0, None, None
+    if isinstance(outcome, StepFinished):
+        inputs_key, expires_at = outcome.inputs_key, outcome.expires_at
+        if inputs_key and step.base_key and not outcome.uncacheable:
+            cache_bucket, inputs_bucket = checksum(step.base_key), checksum(inputs_key)
+    elif isinstance(outcome, StepCached):
+        inputs_key = outcome.inputs_key
+    detail = encode(StepDetail(step.source, step.events, step.loaded, step.warnings))
+    return (
+        run, position, step.name, step.status, step.started_at, step.ended_at, step.base_key, inputs_key, expires_at,
+        cache_bucket, inputs_bucket, detail,
+    )  # fmt: skip
 
 
 def _write_inputs(batch: Batch) -> None:
@@ -66,11 +70,13 @@ def _write_inputs(batch: Batch) -> None:
     for step, *version in batch.used:
         found = batch.db.execute(_USED, version).fetchone()
         if found:
-            batch.steps[step].loaded.append(found[0])
+            batch.steps[step].loaded += found
+    # What a cached step would have read was read by the step that it stands for.
     rows = [
         (checksum(digest), run, position)
         for position, step in batch.steps.items()
-        for digest in (*step.inputs.values(), *step.loaded)
+        if step.outcome and not isinstance(step.outcome, StepCached)
+        for digest in (*step.outcome.inputs.values(), *step.loaded)
     ]
     insert_rows(batch.db, "INSERT OR IGNORE", "input", rows)
 

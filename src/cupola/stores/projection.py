@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+from msgspec import Raw
 
-from cupola.digest import checksum
 from cupola.entities.artifact import OutputRecord
 from cupola.entities.run import Failure, StepStatus
 from cupola.errors import CupolaError
@@ -33,6 +33,7 @@ from cupola.event import (
 )
 from cupola.stores.rows import (
     RUN_LEVEL,
+    Outcome,
     RunDetail,
     StepNames,
     decode_counts,
@@ -42,6 +43,8 @@ from cupola.stores.rows import (
 )
 from cupola.stores.versions import VersionDraft
 
+StepEvent = StepStarted | StepRetrying | StepCached | StepFinished | StepFailed
+_OF_STEP = frozenset({StepStarted, StepRetrying, StepCached, StepFinished, StepFailed})
 PENDING, RUNNING, RETRYING = StepStatus.PENDING.value, StepStatus.RUNNING.value, StepStatus.RETRYING.value
 COMPLETED, CACHED, SKIPPED = StepStatus.COMPLETED.value, StepStatus.CACHED.value, StepStatus.SKIPPED.value
 LOST = StepStatus.LOST.value
@@ -70,27 +73,24 @@ class StepDraft(msgspec.Struct, gc=False):
     """A step's row while a batch is applied. `status` is a plain word: a driver of databases is slow with others.
 
     Attributes:
-        before: Status before the batch.
         events: All events of the step, encoded.
-        inputs: What it read, for lineage; nothing for a cached step, whose inputs were read by the one it stands for.
+        before: Status before the batch.
+        outcome: How it ended, if it did in this batch.
+        loaded, warnings: As in `StepDetail`.
         is_stored: Whether its row is there already.
     """
 
     name: str
-    source: str = ""
-    base_key: str = ""
+    source: str
+    base_key: str
+    events: list[Raw]
     status: str = PENDING
     before: str = PENDING
     started_at: float | None = None
     ended_at: float | None = None
-    inputs_key: str = ""
-    expires_at: float = 0.0
-    cache_bucket: int | None = None
-    inputs_bucket: int | None = None
-    events: list[bytes | msgspec.Raw] = []
-    inputs: dict[str, str] = {}
-    loaded: list[str] = []
-    warnings: list[str] = []
+    outcome: Outcome | None = None
+    loaded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     is_stored: bool = False
 
 
@@ -100,6 +100,7 @@ class Batch(msgspec.Struct):
     Attributes:
         sealed: What the store gave the run, when that is known already (a rebuild).
         names: What the store knows of the run's snapshot; None until it is looked up by `find_names`.
+        versions: What steps made, in the order in which they ended.
         tags, removed_tags: `(kind, step, position, name)`.
         metadata: By `(kind, step, position, key)`, encoded.
     """
@@ -177,7 +178,7 @@ def load_open_steps(db: sqlite3.Connection, run: RunDraft) -> dict[int, StepDraf
 def _stored_step(name: str, status: str, base_key: str, started_at: float | None, data: bytes) -> StepDraft:
     detail = decode_step_detail(data)
     return StepDraft(
-        name, detail.source, base_key, status, status, started_at, events=[*detail.events], loaded=detail.loaded,
+        name, detail.source, base_key, detail.events, status, status, started_at, loaded=detail.loaded,
         warnings=detail.warnings, is_stored=True,
     )  # fmt: skip
 
@@ -194,23 +195,35 @@ def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes], decoded:
         if batch.run.sealed:
             batch.dead.append((first_seq + at, f"{kind.__name__} after the run was sealed"))
         elif kind in _OF_STEP:
-            _apply_to_step(batch, event, data)
+            _apply_to_step(batch, cast("StepEvent", event), data)
         elif kind in _OF_RUN:
             _OF_RUN[kind](batch, event)
         else:
             batch.dead.append((first_seq + at, f"the store has no place for a {kind.__name__}"))
 
 
-def _apply_to_step(batch: Batch, event: Any, data: bytes) -> None:
-    step = batch.steps.get(event.step) or _step(batch, event.step)
-    step.events.append(data)
-    _OF_STEP[type(event)](step, event)
-    if isinstance(event, StepFinished):
-        _record(batch, event, event.outputs)
-        for run, number, position in event.used:
-            batch.used.append((event.step, run, number, position))
-    elif isinstance(event, StepFailed):
-        _record(batch, event, event.saved)
+def _apply_to_step(batch: Batch, event: StepEvent, data: bytes) -> None:
+    step = batch.steps.get(event.step)
+    if step is None:
+        step = batch.steps[event.step] = _new_step(batch, event.step)
+    step.events.append(Raw(data))
+    if step.started_at is None:
+        step.started_at = event.at
+    match event:
+        case StepStarted():
+            step.status = RUNNING
+        case StepRetrying():
+            step.status = RETRYING
+        case StepCached():
+            step.status, step.ended_at, step.outcome = CACHED, event.at, event
+        case StepFinished():
+            step.status, step.ended_at, step.outcome = COMPLETED, event.at, event
+            _record(batch, event, event.outputs)
+            for run, number, position in event.used:
+                batch.used.append((event.step, run, number, position))
+        case StepFailed():
+            step.status, step.ended_at, step.outcome = event.status.value, event.at, event
+            _record(batch, event, event.saved)
 
 
 def _apply_started(batch: Batch, event: RunStarted) -> None:
@@ -224,39 +237,11 @@ def _apply_moved(batch: Batch, event: RunMoved) -> None:
     batch.run.detail.reason = event.reason
 
 
-def _apply_step_started(step: StepDraft, event: StepStarted) -> None:
-    step.status = RUNNING
-    if step.started_at is None:
-        step.started_at = event.at
-
-
-def _apply_retrying(step: StepDraft, event: StepRetrying) -> None:
-    step.status = RETRYING
-    if step.started_at is None:
-        step.started_at = event.at
-
-
-def _apply_finished(step: StepDraft, event: StepFinished) -> None:
-    _end(step, COMPLETED, event)
-    step.inputs_key = event.inputs_key
-    step.expires_at = event.expires_at
-    if event.inputs_key and step.base_key and not event.uncacheable:
-        step.cache_bucket, step.inputs_bucket = checksum(step.base_key), checksum(event.inputs_key)
-
-
-def _apply_cached(step: StepDraft, event: StepCached) -> None:
-    step.status = CACHED
-    step.started_at = step.ended_at = event.at
-    step.inputs_key = event.inputs_key
-
-
-def _apply_failed(step: StepDraft, event: StepFailed) -> None:
-    _end(step, event.status.value, event)
-
-
 def _apply_skipped(batch: Batch, event: StepsSkipped) -> None:
     for position in event.steps:
-        _step(batch, position).status = SKIPPED
+        step = batch.steps.get(position) or _new_step(batch, position)
+        step.status = SKIPPED
+        batch.steps[position] = step
 
 
 def _apply_run_finished(batch: Batch, event: RunFinished) -> None:
@@ -283,13 +268,6 @@ def _apply_sealed(batch: Batch, event: RunSealed) -> None:
         batch.dead.append((batch.run.head + 1, f"sealed as run {event.number}, but is run {batch.run.number} here"))
 
 
-_OF_STEP: dict[type[Event], Callable[[StepDraft, Any], None]] = {
-    StepStarted: _apply_step_started,
-    StepRetrying: _apply_retrying,
-    StepFinished: _apply_finished,
-    StepCached: _apply_cached,
-    StepFailed: _apply_failed,
-}
 _OF_RUN: dict[type[Event], Callable[[Batch, Any], None]] = {
     RunStarted: _apply_started,
     RunMoved: _apply_moved,
@@ -312,26 +290,11 @@ def _names(batch: Batch) -> StepNames:
     return batch.names
 
 
-def _step(batch: Batch, position: int) -> StepDraft:
-    step = batch.steps.get(position)
-    if step is None:
-        step = batch.steps[position] = _new_step(batch, position)
-    return step
-
-
 def _new_step(batch: Batch, position: int) -> StepDraft:
-    known = _names(batch)
+    known = batch.names or _names(batch)
     if position >= len(known.names):
-        return StepDraft(f"#{position}")
-    return StepDraft(known.names[position], known.sources[position], known.base_keys[position])
-
-
-def _end(step: StepDraft, status: str, event: StepFinished | StepFailed) -> None:
-    step.status = status
-    step.ended_at = event.at
-    if step.started_at is None:
-        step.started_at = event.at
-    step.inputs = event.inputs
+        return StepDraft(f"#{position}", "", "", [])
+    return StepDraft(known.names[position], known.sources[position], known.base_keys[position], [])
 
 
 def _record(batch: Batch, event: StepFinished | StepFailed, outputs: tuple[OutputRecord, ...]) -> None:
@@ -341,18 +304,23 @@ def _record(batch: Batch, event: StepFinished | StepFailed, outputs: tuple[Outpu
         batch.versions.append(VersionDraft(number, position, output, event.at))
         if output.tags:
             _tag(batch, "version", number, position, output.tags)
-        for key, value in output.metadata.items():
-            batch.metadata["version", number, position, key] = value
-    for key, value in event.metadata.items():
-        batch.metadata["step", number, -1, key] = value
-    for key, value in event.run_metadata.items():
-        batch.metadata["run", *RUN_LEVEL, key] = value
+        if output.metadata:
+            _describe(batch, "version", number, position, output.metadata)
+    if event.metadata:
+        _describe(batch, "step", number, -1, event.metadata)
+    if event.run_metadata:
+        _describe(batch, "run", *RUN_LEVEL, event.run_metadata)
     if event.tags or event.removed_tags:
         _tag(batch, "step", number, -1, event.tags)
         _tag(batch, "step", number, -1, event.removed_tags, present=False)
     if event.run_tags or event.removed_run_tags:
         _tag(batch, "run", *RUN_LEVEL, event.run_tags)
         _tag(batch, "run", *RUN_LEVEL, event.removed_run_tags, present=False)
+
+
+def _describe(batch: Batch, kind: str, step: int, position: int, metadata: dict[str, bytes]) -> None:
+    for key, value in metadata.items():
+        batch.metadata[kind, step, position, key] = value
 
 
 def _tag(batch: Batch, kind: str, step: int, position: int, names: tuple[str, ...], *, present: bool = True) -> None:

@@ -43,8 +43,8 @@ class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
 
     source: str = ""
     events: list[msgspec.Raw] = []
-    loaded: list[str] = []
-    warnings: list[str] = []
+    loaded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class History(msgspec.Struct, frozen=True):

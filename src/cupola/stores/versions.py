@@ -39,8 +39,8 @@ class Given(msgspec.Struct, frozen=True):
 class _Artifact(msgspec.Struct, gc=False):
     key: int
     last: int
-    is_new: bool
-    created_at: float
+    created_at: float = 0.0
+    is_new: bool = False
 
 
 def given_by(sealed: RunSealed) -> dict[tuple[int, int], Given]:
@@ -95,26 +95,25 @@ def write_versions(
 
 
 def _load_artifacts(db: sqlite3.Connection, project: str, drafts: Sequence[VersionDraft]) -> dict[str, _Artifact]:
-    wanted = dict.fromkeys([draft.output.artifact for draft in drafts])
-    names = list(wanted)
+    names = list(dict.fromkeys([draft.output.artifact for draft in drafts]))
     artifacts: dict[str, _Artifact] = {}
     for start in range(0, len(names), CHUNK):
         chunk = names[start : start + CHUNK]
         marks = ",".join("?" * len(chunk))
-        rows = db.execute(
-            f"SELECT name, key, retired, (SELECT max(number) FROM version WHERE artifact = key) FROM artifact"
-            f" WHERE project = ? AND name IN ({marks})",
-            (project, *chunk),
-        )
-        for name, key, retired, newest in rows:
-            artifacts[name] = _Artifact(key, max(retired, newest or 0), False, 0.0)
+        for name, key, last in db.execute(f"{_LAST} WHERE project = ? AND name IN ({marks})", (project, *chunk)):
+            artifacts[name] = _Artifact(key, last)
     if len(artifacts) < len(names):
         key = db.execute("SELECT coalesce(max(key), 0) FROM artifact").fetchone()[0]
         for draft in drafts:
             if draft.output.artifact not in artifacts:
                 key += 1
-                artifacts[draft.output.artifact] = _Artifact(key, 0, True, draft.at)
+                artifacts[draft.output.artifact] = _Artifact(key, 0, draft.at, True)
     return artifacts
+
+
+_LAST = (
+    "SELECT name, key, max(retired, coalesce((SELECT max(number) FROM version WHERE artifact = key), 0)) FROM artifact"
+)
 
 
 def _write_artifacts(db: sqlite3.Connection, project: str, artifacts: Mapping[str, _Artifact]) -> None:
