@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cupola import plugins
-from cupola.artifacts.folder_form import FolderForm
+from cupola import artifacts, plugins
 from cupola.artifacts.port import Materializer, StorageForm, public_name
 from cupola.errors import CupolaError, MaterializerError
 
@@ -26,12 +25,12 @@ def register_materializer(materializer: Materializer[Any] | type[Materializer[An
     if not isinstance(identifier, str) or not identifier or not types:
         raise MaterializerError(f"materializer {where} has no id or no types", where=where, fix="give it both")
     taken = _by_id.get(identifier)
-    same = isinstance(taken, FolderForm) and public_name(type(taken.materializer)) == where
+    same = isinstance(taken, artifacts.folder_form.FolderForm) and public_name(type(taken.materializer)) == where
     if identifier in plugins.MATERIALIZERS or (taken and not same):
         raise MaterializerError(
             f"the materializer id {identifier!r} is already taken", where=where, fix="choose another `id`"
         )
-    form = FolderForm(known)
+    form = artifacts.folder_form.FolderForm(known)
     _by_id[identifier] = form
     _by_type.update(dict.fromkeys(types, form))
     _answers.clear()

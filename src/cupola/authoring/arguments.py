@@ -3,8 +3,6 @@
 Each knob is explained in `entities.options`; a test holds both lists together.
 """
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, cast

@@ -15,11 +15,11 @@ from typing import Any, Protocol, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from cupola import compiler
 from cupola.classes import field_annotations
 from cupola.compiler.convert import convert
 from cupola.compiler.options import KnobLayer
 from cupola.compiler.written import Fields, Text
-from cupola.compiler.yaml_tree import read_yaml
 from cupola.entities.options import Model, PipelineKnobs, StepKnobs
 from cupola.errors import ConfigError
 from cupola.suggest import nearest
@@ -99,7 +99,7 @@ def read_config_file(path: Path) -> ConfigFile:
         NotFound: There is no such file.
         ConfigError: It is no YAML, or a key or value makes no sense; the message has file and line.
     """
-    return _config(path, read_yaml(path))
+    return _config(path, compiler.yaml_tree.read_yaml(path))
 
 
 def find_config_file(source_file: str) -> ConfigFile | None:
@@ -110,7 +110,7 @@ def find_config_file(source_file: str) -> ConfigFile | None:
     path = Path(os.path.dirname(os.path.abspath(source_file)), DEFAULT_FILE)
     if not path.is_file():
         return None
-    tree = read_yaml(path)
+    tree = compiler.yaml_tree.read_yaml(path)
     if isinstance(tree, Fields) and not any(
         key.text in FILE_KEYS or nearest(key.text, FILE_KEYS) for key, _ in tree.items
     ):

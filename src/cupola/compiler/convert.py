@@ -18,14 +18,13 @@ from typing import Any, TypeGuard, Union, cast
 
 import msgspec
 
+from cupola import compiler
 from cupola.compiler import scalars
 from cupola.compiler.annotations import NO_ANNOTATION, open_alias, type_text
 from cupola.compiler.assignable import is_instance
 from cupola.compiler.blueprint import Blueprint, blueprint, refusal
-from cupola.compiler.choices import NoChoice, choose_literal, choose_member
 from cupola.compiler.unfit import Unfit, refuse
 from cupola.compiler.written import Fields, Text, is_dict, is_list, is_mapping, is_written, plain
-from cupola.compiler.yaml_tree import parse_text
 from cupola.errors import ConfigError, CupolaError
 from cupola.suggest import nearest
 
@@ -77,7 +76,9 @@ class _Conversion:
         if not isinstance(value, (Text, Fields)) and _holds(value, annotation):
             return value
         if origin is typing.Literal:
-            return self._choice(value, annotation, lambda: choose_literal(value, typing.get_args(annotation)))
+            return self._choice(
+                value, annotation, lambda: compiler.choices.choose_literal(value, typing.get_args(annotation))
+            )
         if isinstance(annotation, typing.NewType):
             return self.convert(value, annotation.__supertype__, base)
         if isinstance(annotation, typing.TypeVar):
@@ -106,7 +107,7 @@ class _Conversion:
         if issubclass(cls, _PATH):
             return self._path(text, cls)
         if issubclass(cls, enum.Enum):
-            return self._choice(said, annotation, lambda: choose_member(text.expanded(), cls))
+            return self._choice(said, annotation, lambda: compiler.choices.choose_member(text.expanded(), cls))
         reader = scalars.reader_for(cls)
         if reader is None:
             if cls is type(None):
@@ -120,7 +121,7 @@ class _Conversion:
     def _choice(self, said: Any, annotation: Any, choose: Callable[[], Any]) -> Any:
         try:
             return choose()
-        except NoChoice as error:
+        except compiler.choices.NoChoice as error:
             raise Unfit(said, annotation, error.hint) from None
 
     def _path(self, text: Text, cls: Any) -> Any:
@@ -302,7 +303,7 @@ def _holds(value: object, annotation: Any) -> bool:
 def _parsed(text: Text) -> Any:
     """Return what a text of the command line is when read as YAML; the text itself when it can't be."""
     try:
-        return parse_text(text.text, text.place, text.folder)
+        return compiler.yaml_tree.parse_text(text.text, text.place, text.folder)
     except ConfigError:
         return text
 

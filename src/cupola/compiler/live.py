@@ -15,13 +15,12 @@ from collections.abc import Collection, Iterable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
+from cupola import compiler
 from cupola.compiler.libraries import CUPOLA, PROJECT
 from cupola.compiler.modules import CodeModule, attributes, is_rewritten, loaded_module, origin
 from cupola.compiler.normalize import Reference
-from cupola.compiler.objects import NO_CONTENT, Unhashable, read_content
 from cupola.compiler.parsed import code_content, plain_qualname
 from cupola.compiler.scopes import chain_of
-from cupola.compiler.shown import shown
 from cupola.compiler.walk import Found, Waiting, Walk, add_definition
 from cupola.errors import CodeChanged
 from cupola.files import File
@@ -299,14 +298,14 @@ def follow_value(
         walk.waiting.append(Waiting(value, Reference((), "members", line)))
         return
     try:
-        content = read_content(value, walk.root)
-    except Unhashable as error:
+        content = compiler.objects.read_content(value, walk.root)
+    except compiler.objects.Unhashable as error:
         reason = f"{name} holds a {type(value).__qualname__} that can't be hashed: {error}"
         walk.refuse(reason, walk.place(module, line))
         return
-    if content.text not in NO_CONTENT:
+    if content.text not in compiler.objects.NO_CONTENT:
         data = content.text.encode("utf-8", "surrogatepass")
-        text = shown(content, name, value, texts)
+        text = compiler.shown.shown(content, name, value, texts)
         walk.found.append(Found(kind, name, data, text, walk.place(module, line)))
     for code in content.code:
         if isinstance(code, ModuleType):

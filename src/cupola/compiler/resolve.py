@@ -13,12 +13,12 @@ import sys
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from cupola import compiler
 from cupola.compiler.libraries import PROJECT, Origin
 from cupola.compiler.live import CONTAINERS, follow, follow_value, is_own
 from cupola.compiler.modules import CodeModule, attributes, loaded_module, origin, read_module
 from cupola.compiler.parsed import Binding, first_line
 from cupola.compiler.scopes import Import
-from cupola.compiler.shown import texts_in
 from cupola.compiler.walk import Found, Waiting, Walk, add_definition, add_whole
 
 _MISSING = object()
@@ -137,7 +137,7 @@ def _made_here(walk: Walk, module: CodeModule, name: str, held: Any, role: str) 
         line = first_line(bindings[-1].node) if bindings else 1
         parsed = module.parsed
         written = parsed is not None and bool(bindings) and all(parsed.is_literal(each.value) for each in bindings)
-        texts = None if written else {text for binding in bindings for text in texts_in(binding.node)}
+        texts = None if written else {text for binding in bindings for text in compiler.shown.texts_in(binding.node)}
         follow_value(walk, "constant", f"{module.name}:{name}", held, module, line, texts=texts)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from cupola import digest
+from cupola.artifacts import materializers
 from cupola.artifacts.blobs import Blobs
-from cupola.artifacts.materializers.files import content_digest
 from cupola.entities.artifact import Manifest
 from cupola.errors import CupolaError
 from cupola.snapshot import FromStep, Gather, Snapshot, Source, StepOptions, StepSpec
@@ -154,7 +154,7 @@ def _root_name(label: str) -> str:
 
 def _file_digest(path: Path) -> str:
     try:
-        return content_digest(path)
+        return materializers.files.content_digest(path)
     except (OSError, CupolaError):
         # The step itself says best what it misses; for the cache a missing file is one that differs from all others.
         return MISSING

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cupola import digest, values
+from cupola.artifacts import materializers
 from cupola.artifacts.blobs import Blobs
-from cupola.artifacts.materializers.containers import PartWriter
 from cupola.artifacts.port import Piece, PieceForm, Sink, StorageForm, inline_content, open_piece, public_name
 from cupola.entities.artifact import INLINE_BYTES, Manifest, StoredFile
 from cupola.errors import MaterializerError
@@ -24,7 +24,7 @@ class ValueForm(StorageForm):
         data = values.pack_plain(value)
         if data is not None:
             return self._manifest(type(value).__name__, data, blobs)
-        parts = PartWriter(blobs)
+        parts = materializers.containers.PartWriter(blobs)
         data = values.encode_rich(value, path=path, leaf=parts.take)
         if parts.found:
             return parts.finish(value, data)
