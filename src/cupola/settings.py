@@ -45,6 +45,11 @@ SETTINGS = (
     Setting("progress", "CUPOLA_PROGRESS", lambda: "auto",
             "How a run shows itself: `live` redraws, `plain` prints lines, `off` nothing, `auto` fits the place.",
             ("auto", "live", "plain", "off")),
+    Setting("gpus", "CUPOLA_GPUS", str,
+            "How many graphics processors steps may use (`2`), or which, with commas (`0,3`), instead of those found."),
+    Setting("slots", "CUPOLA_SLOTS", str,
+            "Named slots of this host that steps may need, such as `licence=1,db=4`, above those that `slots` in the"
+            " project's `.cupola/config.yaml` names; `cpu` and `memory` among them replace what the host has."),
 )  # fmt: skip
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
