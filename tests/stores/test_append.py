@@ -10,6 +10,7 @@ from cupola import ids, values
 from cupola.entities.run import Failure, RunStatus, StepStatus
 from cupola.errors import Conflict, Damaged, Diverged, Fenced
 from cupola.event import (
+    RunFacts,
     RunFinished,
     RunLost,
     RunMoved,
@@ -215,6 +216,17 @@ def test_tags_and_metadata_stand_where_they_were_put(store):
     assert (found.tags, found.metadata) == (("r",), {"b": value})
     assert (step.tags, step.metadata, step.metrics) == (("s",), {"a": value}, (("m", 0, 1),))
     assert (version.tags, version.metadata) == (("gold",), {"rows": value})
+
+
+@pytest.mark.feature("ENG-11")
+def test_facts_and_blobs_that_are_found_out_meanwhile_are_those_of_the_run(store):
+    run = ids.new_id()
+    store.append(run, 1, 1, [encode_event(started(run, facts={"host": "h"}))])
+    found = RunFacts(101.0, {"commit": "abc", "unknown.diff": "why"}, {"archive": "blob:1"})
+    store.append(run, 1, 2, [encode_event(found)])
+    record = store.get("run", run, who=OWNER)
+    assert record.facts == {"host": "h", "commit": "abc", "unknown.diff": "why"}
+    assert record.blobs == {"archive": "blob:1"}
 
 
 def test_versions_are_consecutive_over_interleaved_runs(store):

@@ -62,7 +62,7 @@ def resume(reader: RunReader, *, with_current_code: bool = False, by_force: bool
         )
     pipeline = find_definition(reader.record())
     site = open_site(pipeline)
-    fresh = compile_request(Request(pipeline=pipeline, arguments=_arguments(reader.record(), pipeline)))
+    fresh = compile_request(Request(pipeline=pipeline, arguments=recorded_arguments(reader.record(), pipeline)))
     reporter = Silent(Screen()) if quiet else make_reporter()
 
     def bind(reached: Reached) -> tuple[Compiled, RunResumed]:
@@ -105,7 +105,7 @@ def rerun(
     pipeline = find_definition(reader.record())
     remember(pipeline)
     site = open_site(pipeline)
-    arguments = {**_arguments(reader.record(), pipeline), **(params or {})}
+    arguments = {**recorded_arguments(reader.record(), pipeline), **(params or {})}
     fresh = compile_request(Request(pipeline=pipeline, arguments=arguments, params=said))
     names = [spec.name for spec in fresh.snapshot.steps]
     if from_step and from_step not in names:
@@ -174,7 +174,7 @@ def _import(module: str, root: str) -> Any:
         ) from error
 
 
-def _arguments(record: RunRecord, pipeline: PipelineDefinition) -> dict[str, Any]:
+def recorded_arguments(record: RunRecord, pipeline: PipelineDefinition) -> dict[str, Any]:
     """Return the parameters of a run as its pipeline takes them now."""
     recorded = record.params
     return {

@@ -129,6 +129,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         steps: Number of steps by status word; those that never started count as `pending`.
         head: Sequence number of the last event applied; `epoch` of the driver that wrote it.
         warnings: What a person should know.
+        blobs: Digests of blobs that say what the run was made from, such as `archive`, by what they hold.
     """
 
     number: int
@@ -153,9 +154,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     head: int = 0
     epoch: int = 1
     warnings: tuple[str, ...] = ()
+    blobs: dict[str, str] = {}
 
 
-class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
+class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A step of a run as the store knows it.
 
     Attributes:

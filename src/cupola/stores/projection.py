@@ -18,6 +18,7 @@ from cupola.entities.run import Failure, StepStatus
 from cupola.errors import CupolaError
 from cupola.event import (
     Event,
+    RunFacts,
     RunFinished,
     RunLost,
     RunMoved,
@@ -237,6 +238,12 @@ def _apply_moved(batch: Batch, event: RunMoved) -> None:
     batch.run.detail.reason = event.reason
 
 
+def _apply_facts(batch: Batch, event: RunFacts) -> None:
+    detail = batch.run.detail
+    detail.facts = {**detail.facts, **event.facts}
+    detail.blobs = {**detail.blobs, **event.blobs}
+
+
 def _apply_skipped(batch: Batch, event: StepsSkipped) -> None:
     for position in event.steps:
         step = batch.steps.get(position) or _new_step(batch, position)
@@ -271,6 +278,7 @@ def _apply_sealed(batch: Batch, event: RunSealed) -> None:
 _OF_RUN: dict[type[Event], Callable[[Batch, Any], None]] = {
     RunStarted: _apply_started,
     RunMoved: _apply_moved,
+    RunFacts: _apply_facts,
     StepsSkipped: _apply_skipped,
     RunFinished: _apply_run_finished,
     RunLost: _apply_lost,

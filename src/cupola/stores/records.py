@@ -58,7 +58,7 @@ def read_runs(db: sqlite3.Connection, rows: Sequence[Row]) -> list[RunRecord]:
                 status=RunStatus(row[5]), snapshot=row[6], params=detail.params, facts=detail.facts,
                 origins=detail.origins, tags=tags.get(key, ()), metadata=metadata.get(key, {}), started_at=row[7],
                 ended_at=row[8], failure=detail.failure, failed_step=detail.failed_step, steps=decode_counts(row[9]),
-                head=row[10], epoch=row[11], warnings=detail.warnings,
+                head=row[10], epoch=row[11], warnings=detail.warnings, blobs=detail.blobs,
             )
         )  # fmt: skip
     return records

@@ -29,6 +29,7 @@ class RunDetail(msgspec.Struct, array_like=True):
     failed_step: int = -1
     warnings: tuple[str, ...] = ()
     reason: str = ""
+    blobs: dict[str, str] = {}
 
 
 class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from cupola.artifacts.blobs import Blobs
 from cupola.compiler.source import relative_path
+from cupola.engine import provenance
 from cupola.engine.provenance.archive import Stored, changed_files, read_known, store_archive
 from cupola.engine.provenance.facts import UNKNOWN, Facts
 from cupola.engine.provenance.repository import Repository, find_repository
@@ -62,14 +63,12 @@ class Gathering:
     ) -> None:
         self._blobs = blobs
         self._snapshot = snapshot
+        self._folder = _working_folder()
         self._done: Facts | None = None
         self._code: Checkout | None = None
         self._nowhere = f"{place.root} is in no git repository"
         if repository is not None:
-            # A millisecond that programs outside of repositories don't need; the same below.
-            from cupola.engine.provenance.checkout import Checkout
-
-            self._code = Checkout(place, blobs, repository, program)
+            self._code = provenance.checkout.Checkout(place, blobs, repository, program)
         self._source = Source(place, blobs)
 
     def poll(self) -> Facts | None:
@@ -106,7 +105,8 @@ class Gathering:
             code = Facts({f"{UNKNOWN}commit": self._nowhere})
         else:
             code = self._code.finish(why, source.blobs.get("archive", ""))
-        parts = (code, source, gather_surroundings(self._blobs, self._snapshot))
+        folder = Facts({"folder": self._folder} if self._folder else {})
+        parts = (code, source, folder, gather_surroundings(self._blobs, self._snapshot))
         self._done = Facts(
             {name: storable_text(text) for part in parts for name, text in part.facts.items()},
             {name: blob for part in parts for name, blob in part.blobs.items()},
@@ -162,18 +162,14 @@ class Source:
             self._trouble = f"the source tree can't be kept: {error}"
 
     def _store_apart(self) -> None:
-        from cupola.engine.provenance.background import start_storing
-
-        self._call = start_storing(self._place, self._blobs)
+        self._call = provenance.background.start_storing(self._place, self._blobs)
 
     def _take(self, answer: Answer) -> None:
         self._call = None
         if answer.trouble:
             self._trouble = f"the source tree can't be kept: {answer.trouble}"
             return
-        from cupola.engine.provenance.background import read_stored
-
-        self._stored = read_stored(answer.output)
+        self._stored = provenance.background.read_stored(answer.output)
 
 
 def gather_surroundings(blobs: Blobs, snapshot: Snapshot) -> Facts:
@@ -189,6 +185,13 @@ def gather_surroundings(blobs: Blobs, snapshot: Snapshot) -> Facts:
     except (CupolaError, OSError) as error:
         facts[f"{UNKNOWN}distributions"] = str(error)
     return Facts(facts, kept)
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # it was deleted
 
 
 def _is_large(place: Place) -> bool:
