@@ -17,7 +17,8 @@ MAX_DEPTH = 100
 """How deep containers may stand in each other; writing needs six frames of Python's thousand for each."""
 
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-_PLAIN = SCALARS | {list, dict}
+_CONTAINERS = frozenset({list, dict})
+_PLAIN = SCALARS | _CONTAINERS
 # A float64 that is a NaN other than the canonical one; bytes of a text may look like it, which only costs time.
 _ODD_NAN = rb"(?s)\xcb(?!\x7f[\xf0\xf8]\0{6}|\xff\xf0\0{6})[\x7f\xff][\xf0-\xff]"
 
@@ -37,6 +38,13 @@ def pack_plain(value: Any) -> bytes | None:
 def pack_scalars(items: list[Any]) -> bytes | None:
     """Return the canonical bytes of a list of which all items are scalars, or None if one can't be packed as it is."""
     return _without_odd_nan(_try_pack(items))
+
+
+def is_flat(value: Any) -> bool:
+    """Tell of a plain value whether it is a dict or list of scalars, of which a shallow copy shares nothing mutable."""
+    if type(value) is dict:
+        return _CONTAINERS.isdisjoint(map(type, cast("dict[Any, Any]", value).values()))
+    return type(value) is list and _CONTAINERS.isdisjoint(map(type, cast("list[Any]", value)))
 
 
 class _Proof(enum.Enum):

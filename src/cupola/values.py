@@ -18,7 +18,7 @@ import msgspec
 
 from cupola import classes, codes, records
 from cupola.errors import CupolaError, Damaged, MaterializerError
-from cupola.plain import MAX_DEPTH, SCALARS, pack_plain, pack_scalars
+from cupola.plain import MAX_DEPTH, SCALARS, is_flat, pack_plain, pack_scalars
 from cupola.previews import preview, to_json, type_name
 from cupola.records import Record, Unstorable
 
@@ -28,6 +28,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_rich",
+    "is_flat",
     "is_immutable",
     "pack_plain",
     "preview",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from pathlib import Path
@@ -27,14 +28,29 @@ def test_what_was_just_stored_is_read_without_opening_a_file(home, monkeypatch):
     assert load_value(manifest, blobs) == LARGE
 
 
-def test_each_reader_gets_an_object_of_its_own(home):
+@pytest.mark.parametrize(
+    "value",
+    [LARGE, list(LARGE.values()), {"rows": [LARGE, LARGE]}, [1, [2] * 9000], [0.5] * 5000, {"big": 2**70, **LARGE}],
+    ids=["dict", "list", "nested", "partly nested", "many items", "not packed as it is"],
+)
+def test_each_reader_gets_an_object_of_its_own(home, value):
     blobs = Blobs(home)
-    value = {"rows": [LARGE, LARGE]}
+    expected, value = value, copy.deepcopy(value)
     manifest = store_value(value, None, blobs, path="step.output")
-    value["rows"].clear()
+    assert manifest.inline is None
+    change_deep(value)
     first, second = load_value(manifest, blobs), load_value(manifest, blobs)
-    first["rows"][0]["field_1"] = "changed"
-    assert second == {"rows": [LARGE, LARGE]} == load_value(manifest, blobs)
+    assert type(first) is type(expected)
+    change_deep(first)
+    assert second == expected == load_value(manifest, blobs) == load_value(manifest, Blobs(home))
+
+
+def change_deep(value: object) -> None:
+    """Change an object and all that it holds."""
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, dict | list):
+            change_deep(item)
+    value.clear()
 
 
 def test_a_buffer_that_its_owner_changes_later_is_not_what_is_read(home):

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cupola import digest
+from cupola.artifacts.damage import missing, quarantine
 from cupola.artifacts.hashing import HashingThread, has_two_cores
 from cupola.artifacts.leftovers import remove_leftovers
 from cupola.artifacts.recent import Recent
@@ -41,6 +42,9 @@ class Blobs:
     Args:
         home: Folder of the embedded store; blobs are in its folder `blobs`, damaged ones in `quarantine`.
         sync: Whether a blob and its folder are synced before its digest is returned.
+
+    Attributes:
+        recent: What was stored last and is small.
     """
 
     def __init__(self, home: Path, *, sync: bool = False) -> None:
@@ -51,7 +55,7 @@ class Blobs:
         self._owner = 0
         self._prefix = ""
         self._count = itertools.count()
-        self._recent = Recent()
+        self.recent = Recent()
         # Files that were hashed and can't be sealed, such as those of another user: what `stat` said of them then.
         self._checked: dict[str, tuple[int, int, int]] = {}
 
@@ -62,19 +66,20 @@ class Blobs:
             Unreachable: The folder can't be written; nothing is left behind.
         """
         name = digest.blob(data)
+        target = self._place_of(name)
         # Nearly all bytes are new; `access` says so at a third of the cost of a `stat` that fails.
-        if not (os.access(self.path(name), os.F_OK) and self.exists(name)):
+        if not (os.access(target, os.F_OK) and self.exists(name)):
             file, path = self.open_temporary()
             try:
-                write_all(file, memoryview(data).cast("B"), path)
-                self.place(file, path, name, len(data))
+                write_all(file, data, path)
+                self.seal(file, path, name, len(data))
             except BaseException:
                 _discard(path)
                 raise
             finally:
                 os.close(file)
         if type(data) is bytes and len(data) <= BUFFERED_BYTES:
-            self._recent.keep(name, data)
+            self.recent.keep(name, data, len(data))
         return name, len(data)
 
     def put_file(self, path: str | os.PathLike[str]) -> tuple[str, int]:
@@ -116,8 +121,8 @@ class Blobs:
         Raises:
             Damaged: As for `open`.
         """
-        data = self._recent.get(name)
-        if data is None:
+        data = self.recent.get(name)
+        if type(data) is not bytes:
             with open(self._open(name), "rb", buffering=0) as file:
                 data = file.readall()
         return data
@@ -131,7 +136,7 @@ class Blobs:
         kind, _, digits = name.partition(":")
         if kind != "blob" or len(digits) != 2 * digest.BYTES or not digits.isalnum() or not digits.isascii():
             raise Damaged(f"{name!r} is not the digest of a blob", fix="`cupola doctor store` checks the records")
-        return f"{self._folder}/{digits[:2]}/{digits[2:]}"
+        return self._place_of(name)
 
     def temporary_path(self) -> str:
         """Return a new name for a temporary file on the same file system; told apart over hosts that share it."""
@@ -161,13 +166,13 @@ class Blobs:
         except OSError as error:
             raise cannot_write(Path(path), error) from error
 
-    def place(self, file: int, path: str, name: str, size_bytes: int) -> None:
+    def seal(self, file: int, path: str, name: str, size_bytes: int) -> None:
         """Seal a temporary file that holds all bytes of a blob and move it to where the blob belongs.
 
         Raises:
             Unreachable: It can't be moved; the temporary file is still there.
         """
-        target = self.path(name)
+        target = self._place_of(name)
         try:
             os.utime(file, ns=(time.time_ns(), seal_of(name, size_bytes)))
             if self.sync:
@@ -198,14 +203,17 @@ class Blobs:
         except OSError as error:
             raise cannot_write(Path(folder), error) from error
 
+    def _place_of(self, name: str) -> str:
+        return f"{self._folder}/{name[5:7]}/{name[7:]}"
+
     def _open(self, name: str) -> str:
         path = self.path(name)
         try:
             intact = self._is_intact(name, path)
         except OSError as error:
-            raise _missing(name, path, error) from error
+            raise missing(name, path, error) from error
         if not intact:
-            raise self._quarantine(name, path)
+            raise quarantine(name, path, self.home)
         return path
 
     def _is_intact(self, name: str, path: str) -> bool:
@@ -228,22 +236,6 @@ class Blobs:
         if _signature(os.stat(path)) == _signature(before):
             _renew(path, seal_of(name, before.st_size))
         return True
-
-    def _quarantine(self, name: str, path: str) -> Damaged:
-        folder = self.home / "quarantine"
-        target = folder / f"{name.partition(':')[2]}-{os.urandom(4).hex()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            os.rename(path, target)
-            where = f"moved to {target}"
-        except OSError as error:
-            where = f"{path}; it could not be moved away: {error.strerror or error}"
-        return Damaged(
-            f"blob {name} is damaged: its bytes are not those that were stored",
-            where=where,
-            fix="run the pipeline again: the step that made it runs again and stores it anew; "
-            "`cupola doctor store` lists what else is damaged",
-        )
 
 
 class BlobWriter:
@@ -298,7 +290,7 @@ class BlobWriter:
         self._stop_thread()
         name = digest.blob_of(self._hasher)
         if not self._blobs.exists(name):
-            self._blobs.place(self._file, self._path, name, self.size_bytes)
+            self._blobs.seal(self._file, self._path, name, self.size_bytes)
             self._path = ""
         self._drop()
         return name, self.size_bytes
@@ -307,7 +299,7 @@ class BlobWriter:
         self._file, self._path = self._blobs.open_temporary()
         for chunk in self._held:
             self._hasher.update(chunk)
-            write_all(self._file, memoryview(chunk), self._path)
+            write_all(self._file, chunk, self._path)
         self._held.clear()
 
     def _hash_and_write(self, chunk: memoryview) -> None:
@@ -335,15 +327,16 @@ class BlobWriter:
             self._path = ""
 
 
-def write_all(file: int, view: memoryview, path: str) -> None:
+def write_all(file: int, data: Buffer, path: str) -> None:
     """Write all bytes to a file; `path` is how it is called in the error.
 
     Raises:
         Unreachable: They can't be written.
     """
     try:
-        while view:
-            view = view[os.write(file, view) :]
+        written = os.write(file, data)
+        while written < len(data):
+            written += os.write(file, memoryview(data)[written:])
     except OSError as error:
         raise cannot_write(Path(path), error) from error
 
@@ -374,15 +367,6 @@ def _renew(path: str, seal: int) -> None:
     except OSError:
         # A home that may only be read: nothing is renewed there, and what was hashed is remembered for the process.
         return
-
-
-def _missing(name: str, path: str, error: OSError) -> Damaged:
-    what = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror or error}"
-    return Damaged(
-        f"blob {name} {what}",
-        where=path,
-        fix="run the pipeline again: the step that made it runs again and stores it anew",
-    )
 
 
 def _discard(path: str) -> None:

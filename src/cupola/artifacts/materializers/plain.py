@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from cupola import digest, values
 from cupola.artifacts import materializers
 from cupola.artifacts.blobs import Blobs
-from cupola.artifacts.port import Piece, PieceForm, Sink, StorageForm, inline_content, open_piece, public_name
+from cupola.artifacts.port import (
+    Piece,
+    PieceForm,
+    Sink,
+    StorageForm,
+    inline_content,
+    only_file,
+    open_piece,
+    public_name,
+)
 from cupola.entities.artifact import INLINE_BYTES, Manifest, StoredFile
 from cupola.errors import MaterializerError
+
+_COPIED_ITEMS = 4096
+_ITEM_BYTES = 64  # what a small object takes in memory, roughly
 
 
 class ValueForm(StorageForm):
@@ -23,7 +35,11 @@ class ValueForm(StorageForm):
     def store(self, value: Any, blobs: Blobs, path: str) -> Manifest:
         data = values.pack_plain(value)
         if data is not None:
-            return self._manifest(type(value).__name__, data, blobs)
+            manifest = self._manifest(type(value).__name__, data, blobs)
+            if manifest.files and values.is_flat(value) and len(value) <= _COPIED_ITEMS:
+                # In the place of its bytes: copying costs a twentieth of decoding.
+                blobs.recent.keep(manifest.files[0].blob, value.copy(), _ITEM_BYTES * len(value))
+            return manifest
         parts = materializers.containers.PartWriter(blobs)
         data = values.encode_rich(value, path=path, leaf=parts.take)
         if parts.found:
@@ -39,7 +55,12 @@ class ValueForm(StorageForm):
         return Manifest(self.id, self.format, type_text, identity, size, None, (StoredFile("", blob, size),))
 
     def load(self, manifest: Manifest, blobs: Blobs, as_type: Any) -> Any:
-        return values.decode(manifest.inline or open_piece(manifest, blobs).read(), as_type)
+        if manifest.inline is not None:
+            return values.decode(manifest.inline, as_type)
+        recent = blobs.recent.get(only_file(manifest).blob)
+        if type(recent) is dict or type(recent) is list:
+            return cast("dict[Any, Any]", recent).copy()
+        return values.decode(open_piece(manifest, blobs).read(), as_type)
 
     def preview(self, manifest: Manifest, blobs: Blobs) -> str:
         return values.preview(self.load(manifest, blobs, None))
