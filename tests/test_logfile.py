@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola.logfile import Line, follow_log, read_lines, read_log, strip_controls
+from cupola.logfile import follow_log, read_log, strip_controls
+from cupola.loglines import Line, read_lines
 from cupola.lognotes import RAW, STDERR, STDOUT, Note, encode_notes, log_path, notes_path
 
 pytestmark = pytest.mark.feature("CORE-08")
@@ -56,9 +57,9 @@ def test_a_run_without_a_log_has_an_empty_one(tmp_path: Path) -> None:
 
 def test_a_step_is_the_ranges_of_its_attempts(tmp_path: Path) -> None:
     write_log(tmp_path, b"first\nother\nsecond\nlater\n")
-    assert read_log(tmp_path, [(0, 6), (12, 19)]) == "first\nsecond"
-    assert read_log(tmp_path, [(12, None)]) == "second\nlater"
-    assert read_log(tmp_path, [(100, 200)]) == ""
+    assert read_log(tmp_path, [(0, 0, 6), (0, 12, 19)]) == "first\nsecond"
+    assert read_log(tmp_path, [(0, 12, None)]) == "second\nlater"
+    assert read_log(tmp_path, [(0, 100, 200)]) == ""
     assert read_log(tmp_path, []) == ""
 
 
@@ -106,7 +107,7 @@ def test_a_log_is_found_after_its_run_was_sealed(tmp_path: Path) -> None:
 
 def test_following_gives_lines_as_they_are_written_until_the_run_is_over(tmp_path: Path) -> None:
     is_over = threading.Event()
-    lines = follow_log(tmp_path, lambda: [(6, None)], is_over.is_set)
+    lines = follow_log(tmp_path, lambda: [(0, 6, None)], is_over.is_set)
     write_log(tmp_path, b"other\nfirst\nsec", [(6, 12, 5.0, STDOUT, 0), (0, 15, 6.0, RAW, 0)])
     first = next(lines)
     assert (first, first.stream, first.time) == ("first", "stdout", 5.0)
@@ -119,15 +120,67 @@ def test_following_gives_lines_as_they_are_written_until_the_run_is_over(tmp_pat
 
 def test_following_a_step_ends_where_its_attempts_end(tmp_path: Path) -> None:
     write_log(tmp_path, b"one\nother\ntwo\nlater\n")
-    known = iter([[(0, None)], [(0, 4)], [(0, 4), (10, None)]])
-    now: list[tuple[int, int | None]] = [(0, 4), (10, 14)]
+    known = iter([[(0, 0, None)], [(0, 0, 4)], [(0, 0, 4), (0, 10, None)]])
+    now: list[tuple[int, int, int | None]] = [(0, 0, 4), (0, 10, 14)]
     over_at = time.monotonic() + 1.0
     lines = list(follow_log(tmp_path, lambda: next(known, now), lambda: time.monotonic() > over_at))
     assert lines == ["one", "two"]
 
 
+def write_worker(folder: Path, worker: int, lines: list[tuple[bytes, float]]) -> None:
+    at, notes, data = 0, [], b""
+    for text, when in lines:
+        data += text + b"\n"
+        notes.append((at, len(data), when, STDOUT, 0))
+        at = len(data)
+    log_path(folder, worker).write_bytes(data)
+    notes_path(folder, worker).write_bytes(encode_notes([*notes, (0, at, lines[-1][1], RAW, 0)], first=True))
+
+
+@pytest.mark.feature("ENG-01")
+def test_the_log_of_a_run_is_that_of_all_its_workers_by_time(tmp_path: Path) -> None:
+    write_worker(tmp_path, 0, [(b"begin", 1.0), (b"end", 9.0)])
+    write_worker(tmp_path, 2, [(b"two a", 2.0), (b"two b", 4.0), (b"two c", 4.0)])
+    write_worker(tmp_path, 11, [(b"eleven", 3.5)])
+    merged = ["begin", "two a", "eleven", "two b", "two c", "end"]
+    log = read_log(tmp_path)
+    assert log.splitlines() == merged
+    assert list(log) == merged
+    assert [line.time for line in log] == [1.0, 2.0, 3.5, 4.0, 4.0, 9.0]
+    assert log.tail(3) == merged[-3:]
+    assert read_log(tmp_path, [(2, 6, None), (0, 0, 6)]) == "two b\ntwo c\nbegin"
+    assert list(follow_log(tmp_path, lambda: None, lambda: True)) == merged
+
+
+@pytest.mark.feature("ENG-01")
+def test_a_follower_meets_workers_that_begin_later(tmp_path: Path) -> None:
+    write_worker(tmp_path, 0, [(b"begin", 1.0)])
+    over = iter([False, False, True])
+
+    def is_over() -> bool:
+        answer = next(over)
+        if answer is False and not log_path(tmp_path, 1).exists():
+            write_worker(tmp_path, 1, [(b"late", 2.0)])
+        return answer
+
+    assert list(follow_log(tmp_path, lambda: None, is_over)) == ["begin", "late"]
+
+
+@pytest.mark.feature("ENG-01")
+def test_a_long_log_of_several_workers_has_a_beginning_and_an_end(tmp_path: Path) -> None:
+    for worker in (1, 2):
+        write_worker(tmp_path, worker, [(b"%d %0500d" % (worker, i), i + worker / 10) for i in range(6000)])
+    log = read_log(tmp_path)
+    assert "MB are left out here" in str(log)
+    assert len(log) < 5_000_000
+    assert str(log).startswith("1 0")
+    assert log.splitlines()[-1].endswith("5999")
+    assert [line[:1] for line in log.lines()] == ["1", "2"] * 6000
+    assert [line[:1] for line in log.tail(4)] == ["1", "2", "1", "2"]
+
+
 def test_following_a_run_that_never_prints_ends(tmp_path: Path) -> None:
-    assert list(follow_log(tmp_path, lambda: [(0, None)], lambda: True)) == []
+    assert list(follow_log(tmp_path, lambda: [(0, 0, None)], lambda: True)) == []
 
 
 @pytest.mark.parametrize(
@@ -157,10 +210,10 @@ def test_nothing_that_controls_a_terminal_is_left(text: str) -> None:
 def test_lines_do_not_depend_on_where_blocks_end(
     tmp_path_factory: pytest.TempPathFactory, data: list[bytes], block: int
 ) -> None:
-    import cupola.logfile as module
+    import cupola.loglines as module
 
     folder = write_log(tmp_path_factory.mktemp("log"), b"".join(data))
     whole = list(read_lines(folder, [(0, None)]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK", block)
+        patch.setattr(module, "BLOCK_BYTES", block)
         assert list(read_lines(folder, [(0, None)])) == whole

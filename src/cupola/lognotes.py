@@ -22,14 +22,24 @@ _HEADER = b"CPN1"
 _NOTE = struct.Struct("<QQdBxH")
 
 
-def log_path(folder: Path) -> Path:
-    """Return where a run's folder has the log."""
-    return folder / "log"
+def log_path(folder: Path, worker: int = 0) -> Path:
+    """Return where a run's folder has the log of a worker; 0 is the driver's own process."""
+    return folder / (f"log.{worker}" if worker else "log")
 
 
-def notes_path(folder: Path) -> Path:
-    """Return where a run's folder has the notes."""
-    return folder / "log.notes"
+def notes_path(folder: Path, worker: int = 0) -> Path:
+    """Return where a run's folder has the notes of a log."""
+    return folder / (f"log.{worker}.notes" if worker else "log.notes")
+
+
+def log_workers(folder: Path) -> list[int]:
+    """Return the workers that have a log in a run's folder, in ascending order; 0 is the driver."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    numbers = [name.partition(".")[2] for name in names if name.startswith("log.")]
+    return sorted({0 if name == "log" else -1 for name in names} - {-1} | {int(n) for n in numbers if n.isdecimal()})
 
 
 def encode_notes(notes: Iterable[Note], *, first: bool) -> bytes:
@@ -53,8 +63,8 @@ def encode_notes(notes: Iterable[Note], *, first: bool) -> bytes:
 class NoteReader:
     """Finds what is known of a byte, for bytes in ascending order; another order works, but slower."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = notes_path(folder)
+    def __init__(self, folder: Path, worker: int = 0) -> None:
+        self._path = notes_path(folder, worker)
         self._file = -1
         self._next = 0
         self._asked = -1
@@ -63,13 +73,17 @@ class NoteReader:
         self._is_at_end = False
         self._from = self._until = 0
         self._found = (0.0, RAW, 0)
-        self._time = os.stat(log_path(folder)).st_mtime
+        self._time = os.stat(log_path(folder, worker)).st_mtime
         self._open()
 
     def __enter__(self) -> NoteReader:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -102,6 +116,20 @@ class NoteReader:
             if note[3] == RAW:
                 return note[1]
         return 0
+
+    def read_new(self, upto: int) -> tuple[list[Note], int]:
+        """Return the notes that were not read so before and end at or before a byte, and up to where all are known."""
+        self._open()
+        notes: list[Note] = []
+        known = 0
+        while more := self._read(self._next, 256):
+            for note in more:
+                if note[1] > upto:
+                    return notes, known
+                self._next += 1
+                notes.append(note)
+                known = note[1] if note[3] == RAW else known
+        return notes, known
 
     def _go_to(self, at: int) -> None:
         if at < self._asked or self._asked < 0:

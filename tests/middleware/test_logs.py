@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cupola.logfile import Line, read_log
+from cupola.logfile import read_log
+from cupola.loglines import Line
 
 pytestmark = pytest.mark.feature("CORE-08")
 
@@ -171,7 +172,7 @@ def test_position_counts_what_c_and_python_still_hold_back(tmp_path: Path) -> No
         """,
     )
     assert (ran.folder / "at").read_text() == "6 17"
-    assert read_log(ran.folder, [(6, 17)]) == "from python"
+    assert read_log(ran.folder, [(0, 6, 17)]) == "from python"
 
 
 def test_lines_of_eight_threads_stay_whole(tmp_path: Path) -> None:
@@ -207,10 +208,10 @@ def test_a_child_that_outlives_its_step_writes_on_into_the_log(tmp_path: Path) -
         """,
     )
     end = int((ran.folder / "end").read_text())
-    assert read_log(ran.folder, [(0, end)]) == "step"
+    assert read_log(ran.folder, [(0, 0, end)]) == "step"
     (ran.folder / "gate").touch()
     deadline = time.monotonic() + 10
-    while "late" not in read_log(ran.folder, [(end, None)]):
+    while "late" not in read_log(ran.folder, [(0, end, None)]):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -56,7 +56,7 @@ class _Before(msgspec.Struct):
 _stack: list[Capture] = []
 
 
-def start_capture(folder: Path, sink: Sink | None = None) -> Capture:
+def start_capture(folder: Path, sink: Sink | None = None, worker: int = 0) -> Capture:
     """Send all that this process and its children print into the log of a run, until `stop`.
 
     A run inside a step of another one captures on top of it; what it prints is shown in, and so is part of, the outer
@@ -65,17 +65,18 @@ def start_capture(folder: Path, sink: Sink | None = None) -> Capture:
     Args:
         folder: The run's folder.
         sink: Shows what is printed; when left out, it goes where it would have gone without the run.
+        worker: Number of the worker whose log it is; 0 for the driver's.
 
     Raises:
         Unreachable: The log can't be written.
     """
-    path = log_path(folder)
+    path = log_path(folder, worker)
     try:
         log = terminal.move_aside(os.open(path, _FLAGS, 0o644))
         reader = terminal.move_aside(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         raise cannot_write(path, error) from error
-    capture = Capture(folder, log, reader)
+    capture = Capture(notes_path(folder, worker), log, reader)
     try:
         capture.start(sink)
     except BaseException:
@@ -96,8 +97,8 @@ class Capture:
         marks: Log records that threads are busy with.
     """
 
-    def __init__(self, folder: Path, log: int, reader: int) -> None:
-        self._notes_path = notes_path(folder)
+    def __init__(self, notes: Path, log: int, reader: int) -> None:
+        self._notes_path = notes
         self._notes_file = -1
         self._log = log
         self._reader = reader
@@ -114,6 +115,7 @@ class Capture:
         self._raw: dict[int, LogStream] = {}
         self._text: dict[int, io.TextIOWrapper] = {}
         self._echo: Echo | None = None
+        self._sink: Sink = DescriptorSink(None, None)
         self._end = self._beaten
         self._is_open = False
         self._is_child = False
@@ -134,7 +136,8 @@ class Capture:
             self._before[stream] = _Before(now, descriptor, taken, mirror)
         shown = {RAW} | {stream for stream in _BOTH if self._before[stream].mirror is None}
         out, err = (self._before[stream].descriptor for stream in _BOTH)
-        self._echo = Echo(self._reader, sink or _usual_sink(out, err), frozenset(shown), self._beaten)
+        self._sink = sink or _usual_sink(out, err)
+        self._echo = Echo(self._reader, self._sink, frozenset(shown), self._beaten)
         self._put_in_place()
         _stack.append(self)
         children.survive_forks(_stack)
@@ -161,6 +164,19 @@ class Capture:
             action()
         else:
             self._actions.append((position, action))
+
+    def show(self, data: bytes, stream: int) -> None:
+        """Show what a worker printed where this process shows what it prints itself; in order with `when_shown`."""
+        self.when_shown(lambda: self._show_other(data, stream))
+
+    def _show_other(self, data: bytes, stream: int) -> None:
+        mirror = self._raw.get(stream or STDOUT)
+        if mirror is None or not mirror.show_other(data):
+            self._sink.write(data, stream)
+
+    def write_notes(self) -> None:
+        """Write the notes of all that was printed until now, which otherwise takes a tenth of a second."""
+        self._beat_thread.now()
 
     def end_step(self) -> None:
         """Put streams and descriptors back in place if the step closed or changed them."""

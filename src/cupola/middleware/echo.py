@@ -76,7 +76,7 @@ class Echo:
 
     def copy(self, notes: list[Note], end: int) -> None:
         """Copy up to a byte; `notes` are those since the last time."""
-        for start, stop, stream in _parts(notes, self._at, end):
+        for start, stop, stream in parts_of(notes, self._at, end):
             self._at = stop
             if stream in self._shown:
                 self._copy(start, stop, stream)
@@ -94,7 +94,7 @@ class Echo:
                 return
 
 
-def _parts(notes: list[Note], at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def parts_of(notes: list[Note], at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield start, end and stream of what lies between two bytes, in order and without gaps, as few as may be."""
     first, current = at, RAW
     for start, stop, _at, stream, _level in notes:
@@ -144,6 +144,11 @@ class Beat:
             self._wake.release()
         except RuntimeError:
             return  # it is awake
+
+    def now(self) -> None:
+        """Do the work in the caller's thread, after a beat that goes on."""
+        with self._working:
+            self._work()
 
     def stop(self) -> None:
         """Let no beat begin any more, and wait for one that goes on, however long its sink takes.

@@ -124,6 +124,13 @@ class LogStream(io.RawIOBase):
             self._show(self._decoder.decode(data[:written]), self._mirror)
         return written
 
+    def show_other(self, data: bytes) -> bool:
+        """Show what another process printed to this stream; tell whether it shows itself at all."""
+        if self._mirror is None:
+            return False
+        self._show(data.decode("utf-8", "backslashreplace"), self._mirror)
+        return True
+
     def _write_plainly(self, data: Any) -> int:
         now = sys.stderr if self._stream == STDERR else sys.stdout
         raw = getattr(getattr(now, "buffer", None), "raw", None)
