@@ -260,6 +260,17 @@ def decode_snapshot(data: bytes) -> Snapshot:
     return msgspec.msgpack.decode(data, type=Snapshot)
 
 
+class _Returned(msgspec.Struct, frozen=True):
+    """The part of a snapshot that says what the pipeline function returned."""
+
+    outputs: tuple[RunOutput, ...] = ()
+
+
+def decode_outputs(data: bytes) -> tuple[RunOutput, ...]:
+    """Read of the bytes of a snapshot what the pipeline function returned, and pass over its steps."""
+    return msgspec.msgpack.decode(data, type=_Returned).outputs
+
+
 def snapshot_id(data: bytes) -> str:
     """Return the id of a snapshot: the digest of its bytes."""
     return digest.snapshot(data)

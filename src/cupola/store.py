@@ -109,7 +109,7 @@ class Update(msgspec.Struct, frozen=True):
 Change = Delete | Update
 
 
-class CacheEntry(msgspec.Struct, frozen=True):
+class CacheEntry(msgspec.Struct, frozen=True, gc=False):
     """The newest result for a cache key: who made it, when, how long it took, and its outputs."""
 
     base_key: str

@@ -15,7 +15,7 @@ from cupola.client.connect import Connection
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import RunRecord, StepRecord, StepStatus
 from cupola.errors import NotFound
-from cupola.snapshot import FromStep, Snapshot, StepSpec, decode_snapshot
+from cupola.snapshot import FromStep, RunOutput, Snapshot, StepSpec, decode_outputs, decode_snapshot
 from cupola.store import OWNER, OutputsOf, SnapshotOf, StepsOf
 
 T = TypeVar("T")
@@ -65,6 +65,10 @@ class RunReader:
         record = self.record()
         return self._keep("snapshot", lambda: self.connection.store.ask(SnapshotOf(record.snapshot), who=OWNER))
 
+    def returned(self) -> tuple[RunOutput, ...]:
+        """Return what the pipeline function returned; the steps, which may be many, are not read for it."""
+        return self._snapshot.outputs if self._snapshot is not None else decode_outputs(self.snapshot_bytes())
+
     def spec(self, position: int) -> StepSpec:
         """Return what the snapshot says of a step."""
         return self.snapshot().steps[position]
@@ -101,20 +105,19 @@ class RunReader:
 
     def outputs(self, position: int) -> dict[str, VersionRecord]:
         """Return what a step put out, by output name; a cached step's outputs are those of the run they came from."""
-        step = self.step(position)
-        run, place = (step.from_run, step.from_step) if step.status is StepStatus.CACHED else (self.id, position)
-        versions = self._keep(
-            f"outputs {run} {place}", lambda: self.connection.store.ask(OutputsOf(run, place), who=OWNER)
-        )
+        versions = self._versions(self.id, position)
+        if not versions:  # all other steps are read only for one that made nothing itself
+            step = self.step(position)
+            if step.status is StepStatus.CACHED:
+                versions = self._versions(step.from_run, step.from_step)
         return {version.output: version for version in versions if not version.saved}
 
     def saved(self, position: int) -> tuple[VersionRecord, ...]:
         """Return what a step saved by name."""
-        versions = self._keep(
-            f"outputs {self.id} {position}",
-            lambda: self.connection.store.ask(OutputsOf(self.id, position), who=OWNER),
-        )
-        return tuple(version for version in versions if version.saved)
+        return tuple(version for version in self._versions(self.id, position) if version.saved)
+
+    def _versions(self, run: str, step: int) -> tuple[VersionRecord, ...]:
+        return self._keep(f"outputs {run} {step}", lambda: self.connection.store.ask(OutputsOf(run, step), who=OWNER))
 
     def names_of_sources(self, steps: Iterable[StepRecord]) -> dict[str, str]:
         """Return the names of the runs that cached results come from, by id; those that were deleted are left out."""

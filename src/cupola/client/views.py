@@ -225,7 +225,7 @@ class Run(Ran):
     @property
     def outputs(self) -> Named[Loadable]:
         """What the pipeline function returned, under the names of its annotation; what wasn't made is left out."""
-        sources = {output.name: output.source for output in self._reader.snapshot().outputs}
+        sources = {output.name: output.source for output in self._reader.returned()}
         return read_values(self._reader, "output", sources, f"run {self.id}")
 
     @property

@@ -27,7 +27,7 @@ MISSING = "missing"
 Manifests = Mapping[tuple[int, str], Manifest]
 
 
-class Inputs(msgspec.Struct, frozen=True):
+class Inputs(msgspec.Struct, frozen=True, gc=False):
     """What a step reads in this run.
 
     Attributes:

@@ -21,7 +21,7 @@ NEWEST = 2**62
 """A run number that is later than all."""
 
 
-class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a run would do with one step.
 
     Attributes:

@@ -72,7 +72,7 @@ class OutputRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: str = ""
 
 
-class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
+class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A version of an artifact as the store knows it.
 
     Attributes:

@@ -13,8 +13,9 @@ import msgspec
 
 from cupola import ids
 from cupola.digest import checksum
-from cupola.entities.artifact import VersionRecord
+from cupola.entities.artifact import OutputRecord, VersionRecord
 from cupola.entities.run import StepRecord
+from cupola.event import StepFinished, decode_event
 from cupola.store import (
     CacheEntry,
     ConsumersOf,
@@ -29,7 +30,7 @@ from cupola.store import (
 )
 from cupola.stores import records
 from cupola.stores.ledger import Ledger
-from cupola.stores.rows import decode_step_detail, read_history
+from cupola.stores.rows import StepDetail, decode_step_detail
 
 T = TypeVar("T")
 CHUNK = 500
@@ -89,12 +90,21 @@ def _entries(rows: Iterable[records.Row]) -> Iterator[CacheEntry]:
     for (base_key, inputs_key, position, started_at, ended_at, expires_at), group in groupby(rows, key=_STEP_PART):
         # By place: a sorter in the statement would cost more than the rest of it.
         made = sorted((row[6:] for row in group), key=_PLACE)
-        outputs = read_history(decode_step_detail(made[0][0])).outputs
+        outputs = _outputs_in(decode_step_detail(made[0][0]))
         # A look-up needs the values only; tags and metadata stay with the version in the run that made it. A step
         # without outputs has one row without a version.
         versions = tuple([records.read_version(row[1:], outputs) for row in made if row[1] is not None])
         duration = ended_at - started_at
         yield CacheEntry(base_key, inputs_key, made[0][4], position, ended_at, duration, expires_at, versions)
+
+
+def _outputs_in(detail: StepDetail) -> tuple[OutputRecord, ...]:
+    """Return what a step with a result made: its last event has it, so that the others needn't be read."""
+    for data in reversed(detail.events):
+        event = decode_event(data)
+        if isinstance(event, StepFinished):
+            return event.outputs
+    return ()
 
 
 _STEP_PART = itemgetter(slice(6))
