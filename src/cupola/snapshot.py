@@ -49,7 +49,7 @@ class Gather(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="gather
     """
 
     kind: str
-    items: "tuple[Literal | FromStep | Gather, ...]"
+    items: "tuple[Literal | FromStep | Gather | Collect, ...]"
     keys: tuple[bytes, ...] = ()
 
 

@@ -16,20 +16,23 @@ import msgspec
 from cupola.compiler.compile import Compiled
 from cupola.context import PipelineInfo, RunInfo
 from cupola.engine.cache import CacheLookup, read_inputs
+from cupola.engine.fan import resolve
 from cupola.engine.graph import Graph
 from cupola.engine.interrupts import Interrupts
+from cupola.engine.maps import Maps
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import StepReporter
-from cupola.engine.results import Flight, cached_event, failed_event, finished_event, stopped_outcome
+from cupola.engine.results import Flight, cached_event, failed_event, failed_outcome, finished_event, stopped_outcome
 from cupola.engine.resume import Given
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
-from cupola.entities.run import RunStatus, StepStatus
-from cupola.event import RunFinished, RunMoved, StepRetrying, StepsSkipped, StepStarted
+from cupola.entities.run import Failure, RunStatus, StepStatus
+from cupola.event import RunFinished, RunMoved, StepFailed, StepFinished, StepRetrying, StepsSkipped, StepStarted
+from cupola.failures import describe_failure
 from cupola.ids import now
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.surroundings import keep_surroundings
-from cupola.snapshot import Snapshot
+from cupola.snapshot import Snapshot, StepSpec
 from cupola.worker import Outcome, Services, Task, run_task
 
 
@@ -113,9 +116,12 @@ class Driver:
             is_captured=desk.is_alone,
         )
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
+        self._maps = Maps(compiled, self._graph, self._manifests, site.blobs)
         self._given = given
+        self._maps.restore(given.expansions)
         for position, outputs in sorted(given.done.items()):
             self._keep(position, outputs)
+            self._maps.end_child(position)
 
     def drive(self) -> Verdict:
         """Run all steps; record how the run ended."""
@@ -154,8 +160,12 @@ class Driver:
     def _start(self, position: int) -> None:
         """Let an earlier result stand for a step, or run it."""
         spec = self._graph.steps[position]
+        if spec.fan is not None and spec.fan.kind != "child":
+            self._spread(position, spec)
+            return
+        spec = resolve(spec, self._graph)
         options = self._snapshot.options[spec.options]
-        live = self._compiled.steps[position]
+        live = self._maps.live(position)
         inputs = read_inputs(spec, options, live.files, self._manifests, self._site.root)
         entry, note = self._given.kept.get(position), ""
         if entry is None and position not in self._given.forced:
@@ -164,6 +174,7 @@ class Driver:
             self._recorder.record(cached_event(position, inputs, entry))
             self._keep(position, [(version.output, version.manifest) for version in entry.outputs if not version.saved])
             self._reporter.step_finished(spec.name, StepStatus.CACHED, entry.duration_s)
+            self._end_child(position)
             return
         task = Task(
             position=position,
@@ -177,6 +188,45 @@ class Driver:
         )
         flight = self._flights[position] = Flight(task, inputs, entry, note, now())
         self._attempt(flight)
+
+    def _spread(self, position: int, spec: StepSpec) -> None:
+        """Give a mapped step its children."""
+        attempt = self._given.attempts.get(position, 0) + 1
+        self._recorder.record(StepStarted(now(), position, attempt, self._log_end))
+        self._reporter.step_started(spec.name, attempt)
+        try:
+            expansion = self._maps.begin(position, attempt)
+        except Exception as error:  # whatever the value that is spread does when it is loaded and iterated
+            failure = describe_failure(error, self._site.root)
+            self._failed = self._failed or (position, failed_outcome(error, failure))
+            self._recorder.record(StepFailed(now(), position, failure, attempt, log=self._log_end))
+            self._reporter.step_finished(spec.name, StepStatus.FAILED, 0.0, str(failure))
+            self._block(position)
+            return
+        if expansion is not None:
+            self._recorder.record(expansion)
+            self._reporter.steps_added(expansion.count)
+        if self._maps.is_over(position):
+            self._end_fan(position)
+
+    def _end_child(self, position: int, failure: Failure | None = None) -> None:
+        parent = self._maps.end_child(position, failure)
+        if parent is not None:
+            self._end_fan(parent)
+
+    def _end_fan(self, position: int) -> None:
+        """End a mapped step whose children are over."""
+        event = self._maps.ending(position, self._log_end)
+        self._recorder.record(event)
+        name = self._graph.steps[position].name
+        if isinstance(event, StepFinished):
+            self._keep(position, ())
+            self._reporter.step_finished(name, StepStatus.COMPLETED, 0.0)
+            for warning in event.warnings:
+                self._reporter.warn(f"{name}: {warning}")
+        else:
+            self._block(position)
+            self._reporter.step_finished(name, event.status, 0.0, event.failure.message)
 
     def _attempt(self, flight: Flight) -> None:
         task = flight.task
@@ -219,6 +269,7 @@ class Driver:
         self._reporter.step_finished(name, outcome.status, now() - flight.started_at, detail)
         for warning in outcome.recorded.warnings:
             self._reporter.warn(f"{name}: {warning}")
+        self._end_child(task.position, outcome.failure)
 
     def _try_again(self, flight: Flight, outcome: Outcome, delay_s: float) -> None:
         task, failure = flight.task, outcome.failure
@@ -239,10 +290,17 @@ class Driver:
     def _end_badly(self, flight: Flight, outcome: Outcome) -> None:
         position = flight.task.position
         self._recorder.record(failed_event(flight, outcome, self._log_end))
-        self._graph.block(position)
-        self._forget_read(position)
-        if self._failed is None and outcome.status is StepStatus.FAILED:
+        self._block(position)
+        is_failure = outcome.status is StepStatus.FAILED and not self._maps.tolerates(position)
+        if self._failed is None and is_failure:
             self._failed = position, outcome
+
+    def _block(self, position: int) -> None:
+        """Note that a step ended without outputs: what needs it never starts."""
+        never = self._graph.block(position)
+        self._forget_read(position)
+        for child in never:
+            self._end_child(child)
 
     def _changed_file(self, flight: Flight) -> str:
         """Return what to say when a file that the step read changed since it was digested."""
@@ -264,11 +322,15 @@ class Driver:
     def _forget_read(self, position: int) -> None:
         # What nobody in this run reads any more is not kept, so that memory doesn't grow with the number of steps.
         for source in self._graph.release(position):
-            for output in self._graph.steps[source].outputs:
-                self._manifests.pop((source, output.name), None)
-                self._shared.pop((source, output.name), None)
+            outputs = [output.name for output in self._graph.steps[source].outputs]
+            for output in outputs if source not in self._graph.children else self._maps.items_of(source):
+                self._manifests.pop((source, output), None)
+                self._shared.pop((source, output), None)
 
     def _skip_the_rest(self) -> None:
+        for position in self._maps.stopped():
+            self._maps.abandon(position)
+            self._end_fan(position)
         never: dict[int, list[int]] = {}
         for position, needed in self._graph.never_started().items():
             # Of a run that was stopped as a whole, what stopped it is the cause for all.

@@ -1,16 +1,26 @@
 """Which steps of a run wait for which, which can start now, and which never will.
 
-Only order lives here: what a step is and how it went is the driver's. Steps may be added while the run goes on.
+Only order lives here: what a step is and how it went is the driver's. Steps may be added while the run goes on, as the
+children of a mapped step are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from heapq import heappop, heappush
 
-from cupola.snapshot import FromStep, Gather, Source, StepSpec
+from cupola.snapshot import Collect, FromStep, Gather, Literal, Source, StepSpec
 
 WAITING, STARTED, DONE, BLOCKED = 0, 1, 2, 3
+
+
+class Moment(IntEnum):
+    """What of another step is waited for: that it is done, has its children, or is over whatever became of them."""
+
+    DONE = 0
+    EXPANDED = 1
+    OVER = 2
 
 
 class Graph:
@@ -18,14 +28,17 @@ class Graph:
 
     Attributes:
         steps: What the snapshot, or what was added to it, says of each step.
+        children: The children of each mapped step that has them.
     """
 
     def __init__(self, steps: Iterable[StepSpec]) -> None:
         self.steps: list[StepSpec] = []
+        self.children: dict[int, range] = {}
         self._state = bytearray()
         self._unmet: list[int] = []
         self._readers: list[int] = []
-        self._waiting: dict[int, list[int]] = {}
+        self._collectors: dict[int, int] = {}
+        self._waiting: dict[tuple[int, Moment] | int, list[int]] = {}
         self._causes: dict[int, int] = {}
         self._ready: list[int] = []
         for spec in steps:
@@ -38,21 +51,24 @@ class Graph:
         self._state.append(WAITING)
         self._readers.append(0)
         unmet = 0
-        for source in read_steps(spec):
-            self._readers[source] += 1
-            unmet += self._wait(position, source)
-        for source in spec.after:
-            unmet += self._wait(position, source)
+        self._count_reads(spec, 1)
+        for source, moment in _needs(spec):
+            unmet += self._wait(position, source, moment)
         self._unmet.append(unmet)
         if not unmet:
             heappush(self._ready, position)
         return position
 
-    def _wait(self, position: int, source: int) -> int:
-        if self._state[source] == DONE:
-            return 0
-        self._waiting.setdefault(source, []).append(position)
-        return 1
+    def expand(self, position: int, children: Sequence[StepSpec]) -> range:
+        """Add the children of a mapped step; return their positions."""
+        first = len(self.steps)
+        for spec in children:
+            self.add(spec)
+        added = self.children[position] = range(first, len(self.steps))
+        for child in added:
+            self._readers[child] += self._collectors.get(position, 0)
+        self._release(position, Moment.EXPANDED)
+        return added
 
     def take_ready(self) -> int | None:
         """Return the first step that can start now, which is then the caller's, or None."""
@@ -70,21 +86,34 @@ class Graph:
     def finish(self, position: int) -> None:
         """Note that a step's outputs exist: what waited for it may be ready."""
         self._state[position] = DONE
-        for waiting in self._waiting.pop(position, ()):
-            self._unmet[waiting] -= 1
-            if not self._unmet[waiting]:
-                heappush(self._ready, waiting)
+        self._release(position, Moment.DONE)
+        if self.steps[position].fan is not None:
+            self._release(position, Moment.OVER)
 
-    def block(self, position: int) -> None:
-        """Note that a step ended without outputs: what needs it, directly or not, never starts."""
+    def block(self, position: int) -> list[int]:
+        """Note that a step ended without outputs; return the steps that need it, directly or not, and never start."""
         self._state[position] = BLOCKED
-        pending = [position]
+        if position in self.children:
+            self._release(position, Moment.OVER)
+        pending, blocked = [position], list[int]()
         while pending:
-            for waiting in self._waiting.pop(pending.pop(), ()):
-                if self._state[waiting] == WAITING:
-                    self._state[waiting] = BLOCKED
-                    self._causes[waiting] = position
-                    pending.append(waiting)
+            ended = pending.pop()
+            for key in (ended, (ended, Moment.EXPANDED), (ended, Moment.OVER)):
+                for waiting in self._waiting.pop(key, ()):
+                    if self._state[waiting] == WAITING:
+                        self._state[waiting] = BLOCKED
+                        self._causes[waiting] = position
+                        pending.append(waiting)
+                        blocked.append(waiting)
+        return blocked
+
+    def is_done(self, position: int) -> bool:
+        """Tell whether a step's outputs exist."""
+        return self._state[position] == DONE
+
+    def is_blocked(self, position: int) -> bool:
+        """Tell whether a step ended without outputs, or never starts."""
+        return self._state[position] == BLOCKED
 
     def never_started(self) -> dict[int, int | None]:
         """Return the steps that did not start, each with the one that it needed and that ended without outputs."""
@@ -96,32 +125,80 @@ class Graph:
 
     def release(self, position: int) -> list[int]:
         """Note that a step is over; return the steps whose outputs no other one of the graph will read."""
-        unread: list[int] = []
-        for source in read_steps(self.steps[position]):
-            self._readers[source] -= 1
-            if not self._readers[source]:
-                unread.append(source)
-        return unread
+        return [source for source in self._count_reads(self.steps[position], -1) if not self._readers[source]]
 
     def is_read(self, position: int) -> bool:
         """Tell whether a step that isn't over reads an output of this one."""
         return self._readers[position] > 0
 
+    def _count_reads(self, spec: StepSpec, change: int) -> list[int]:
+        """Count a step as a reader of others, or no longer; return those others."""
+        read, collected = read_steps(spec)
+        for source in collected:
+            # Whoever collects the children of a step reads each, also those that it will get.
+            self._collectors[source] = self._collectors.get(source, 0) + change
+            read += self.children.get(source, ())
+        for source in read:
+            self._readers[source] += change
+        return read
 
-def read_steps(spec: StepSpec) -> list[int]:
-    """Return the steps whose outputs a step reads, each once."""
-    found: dict[int, None] = {}
-    for source in spec.inputs.values():
+    def _wait(self, position: int, source: int, moment: Moment) -> int:
+        state = self._state[source]
+        if state == DONE or (moment is Moment.EXPANDED and source in self.children):
+            return 0
+        if moment is Moment.OVER and state == BLOCKED and source in self.children:
+            return 0
+        # Nearly all wait for a step to be done: its position alone is the key.
+        self._waiting.setdefault(source if moment is Moment.DONE else (source, moment), []).append(position)
+        return 1
+
+    def _release(self, position: int, moment: Moment) -> None:
+        for waiting in self._waiting.pop(position if moment is Moment.DONE else (position, moment), ()):
+            self._unmet[waiting] -= 1
+            if not self._unmet[waiting]:
+                heappush(self._ready, waiting)
+
+
+def read_steps(spec: StepSpec) -> tuple[list[int], list[int]]:
+    """Return the steps of which a step reads an output, and those of which it collects the children, each once."""
+    read: dict[int, None] = {}
+    collected: dict[int, None] = {}
+    pending = list(spec.inputs.values())
+    while pending:
+        source = pending.pop()
         if isinstance(source, FromStep):
-            found[source.step] = None
+            read[source.step] = None
         elif isinstance(source, Gather):
-            found.update(dict.fromkeys(_inside(source)))
-    return list(found)
+            pending += source.items
+        elif isinstance(source, Collect):
+            collected[source.step] = None
+    return list(read), list(collected)
 
 
-def _inside(source: Source) -> list[int]:
-    if isinstance(source, FromStep):
-        return [source.step]
-    if isinstance(source, Gather):
-        return [step for item in source.items for step in _inside(item)]
-    return []
+def _needs(spec: StepSpec) -> Iterable[tuple[int, Moment]]:
+    """Return what a step waits for, each once."""
+    found: dict[tuple[int, Moment], None] = {}
+    for name, source in spec.inputs.items():
+        if isinstance(source, FromStep):
+            found[source.step, Moment.DONE] = None
+        elif not isinstance(source, Literal):
+            is_spread = spec.fan is not None and spec.fan.kind != "child" and name in spec.fan.over
+            found.update(dict.fromkeys(_inside(source, is_spread=is_spread)))
+    for source in spec.after:
+        found[source, Moment.DONE] = None
+    return found
+
+
+def _inside(source: Source, *, is_spread: bool) -> list[tuple[int, Moment]]:
+    match source:
+        case FromStep():
+            # A child that reads a single item waits for that one itself.
+            return [(source.step, Moment.DONE)]
+        case Gather():
+            return [need for item in source.items for need in _inside(item, is_spread=False)]
+        case Collect():
+            if is_spread:
+                return [(source.step, Moment.EXPANDED)]
+            return [(source.step, Moment.OVER if source.allow_failures else Moment.DONE)]
+        case Literal():
+            return []

@@ -175,8 +175,12 @@ def resume_run(
         compiled, resumed = rebind(reached)
         refuse_later_options(compiled.snapshot)
         desk = stage.begin(reached.epoch + 1, reached.head, resumed, compiled.snapshot)
-        verdict = _drive(compiled, site, stage, desk, Given(done=reached.done, attempts=reached.attempts))
+        verdict = _drive(compiled, site, stage, desk, _given(reached))
     return Launched(run=run.id, verdict=verdict)
+
+
+def _given(reached: Reached) -> Given:
+    return Given(done=reached.done, attempts=reached.attempts, expansions=reached.expansions)
 
 
 def _reopen(home: Path, run: RunRecord, takes_signals: bool) -> RunLock:

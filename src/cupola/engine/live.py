@@ -146,6 +146,11 @@ class Live:
         """Tell that each step shows: as a line, or in the block."""
         return True
 
+    def steps_added(self, count: int) -> None:
+        """Count them."""
+        self._block.steps += count
+        self._lines.steps_added(count)
+
     def step_started(self, name: str, attempt: int) -> None:
         """Show the step in the block."""
         self._block.running[name] = attempt, time.monotonic()

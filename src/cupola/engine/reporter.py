@@ -40,6 +40,10 @@ class Reporter(Protocol):
         """Say that a run of so many steps began."""
         ...
 
+    def steps_added(self, count: int) -> None:
+        """Say that the run has so many steps more than it had, as the children of a mapped step."""
+        ...
+
     def step_started(self, name: str, attempt: int) -> None:
         """Say that an attempt of a step began."""
         ...
@@ -98,6 +102,10 @@ class InOrder:
         self._reporter = reporter
         self._when_shown = when_shown
 
+    def steps_added(self, count: int) -> None:
+        """Say that the run has more steps."""
+        self._reporter.steps_added(count)
+
     def step_started(self, name: str, attempt: int) -> None:
         """Say that an attempt of a step began."""
         if self._reporter.lists_step(StepStatus.RUNNING, 0.0):
@@ -123,6 +131,10 @@ class InOrder:
 
 class StepReporter(Protocol):
     """The part of a reporter that the driver calls; the rest frames the run and is called by who launches it."""
+
+    def steps_added(self, count: int) -> None:
+        """Say that the run has so many steps more than it had, as the children of a mapped step."""
+        ...
 
     def step_started(self, name: str, attempt: int) -> None:
         """Say that an attempt of a step began."""
@@ -210,6 +222,9 @@ class Silent:
     def run_started(self, name: str, run: str, pipeline: str, steps: int) -> None:
         """Say nothing."""
 
+    def steps_added(self, count: int) -> None:
+        """Say nothing."""
+
     def step_started(self, name: str, attempt: int) -> None:
         """Say nothing."""
 
@@ -276,6 +291,10 @@ class Plain:
         self._steps = steps
         self._label = f"run {printable(name)}"
         self._line(f"{self._label} of {printable(pipeline)} started: {count(steps, 'step')} ({run})")
+
+    def steps_added(self, count: int) -> None:
+        """Count them."""
+        self._steps += count
 
     def step_started(self, name: str, attempt: int) -> None:
         """Write a line, unless there are many steps."""

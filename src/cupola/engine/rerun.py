@@ -12,7 +12,7 @@ import msgspec
 from cupola.engine.graph import read_steps
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import StepRecord, StepStatus
-from cupola.snapshot import FromStep, Gather, Literal, Snapshot, Source, StepSpec
+from cupola.snapshot import Collect, FromStep, Gather, Literal, Snapshot, Source, StepSpec
 from cupola.store import CacheEntry
 
 
@@ -51,7 +51,8 @@ def select(new: Snapshot, earlier: Earlier, first: str) -> Selection:
     forced: set[int] = set()
     kept: dict[int, CacheEntry] = {}
     for position, spec in enumerate(new.steps):
-        needed = {*read_steps(spec), *spec.after}
+        read, collected = read_steps(spec)
+        needed = {*read, *collected, *spec.after}
         if spec.name == first or needed & forced:
             forced.add(position)
             continue
@@ -80,6 +81,8 @@ def _wiring(source: Source, graph: Snapshot) -> object:
             return source.value
         case FromStep():
             return graph.steps[source.step].name, source.output
+        case Collect():
+            return graph.steps[source.step].name, source.output, source.allow_failures
         case Gather():
             return source.kind, source.keys, [_wiring(item, graph) for item in source.items]
 

@@ -8,7 +8,7 @@ import msgspec
 
 from cupola.context import Recorded
 from cupola.engine.cache import Inputs
-from cupola.entities.run import StepStatus
+from cupola.entities.run import Failure, StepStatus
 from cupola.event import StepCached, StepFailed, StepFinished, Usage
 from cupola.failures import describe_failure
 from cupola.ids import now
@@ -125,6 +125,11 @@ def different_outputs(entry: CacheEntry, outcome: Outcome) -> list[str]:
         for record in outcome.outputs
         if not record.saved and before.get(record.name) != record.manifest.digest
     ]
+
+
+def failed_outcome(error: BaseException, failure: Failure) -> Outcome:
+    """Return the outcome of a step that failed before its function was called."""
+    return Outcome(status=StepStatus.FAILED, recorded=Recorded(), usage=Usage(), failure=failure, error=error)
 
 
 def stopped_outcome(error: BaseException) -> Outcome:

@@ -61,12 +61,14 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         attempts: How many attempts steps of this run had.
         kept: Results of an earlier run that stand for steps of this one.
         forced: Steps that run although the cache may have a result.
+        expansions: The mapped steps of this run that have their children, in the order in which they got them.
     """
 
     done: Mapping[int, Outputs] = {}
     attempts: Mapping[int, int] = {}
     kept: Mapping[int, CacheEntry] = {}
     forced: frozenset[int] = frozenset()
+    expansions: tuple[MapExpanded, ...] = ()
 
 
 def read_reached(folder: Path, store: Store, blobs: Blobs) -> Reached:

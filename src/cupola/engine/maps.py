@@ -1,0 +1,147 @@
+"""The mapped steps of one run while it is driven: who their children are, and how each of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from cupola.artifacts.blobs import Blobs
+from cupola.compiler.compile import Compiled
+from cupola.compiler.stepcompile import LiveStep
+from cupola.engine.fan import Items, child_specs, item_output, split_inputs, tolerant_fans
+from cupola.engine.graph import Graph, read_steps
+from cupola.entities.artifact import Manifest
+from cupola.entities.run import Failure, StepStatus
+from cupola.event import MapExpanded, StepFailed, StepFinished
+from cupola.ids import now
+
+
+class _Fan(msgspec.Struct):
+    """A mapped step that has its children.
+
+    Attributes:
+        children: Their positions.
+        still: How many are not over.
+        failures: How those ended that failed.
+        without: How many ended without outputs.
+        attempt: Number of the attempt that waits for them; 0 while the step itself has not begun.
+    """
+
+    children: range
+    still: int
+    failures: list[tuple[int, Failure | None]]
+    without: int = 0
+    attempt: int = 0
+
+
+class Maps:
+    """The mapped steps of one run.
+
+    Attributes:
+        manifests: The outputs that steps still read; the items that children read are put among them.
+    """
+
+    def __init__(
+        self, compiled: Compiled, graph: Graph, manifests: dict[tuple[int, str], Manifest], blobs: Blobs
+    ) -> None:
+        self._compiled = compiled
+        self._graph = graph
+        self.manifests = manifests
+        self._blobs = blobs
+        self._fans: dict[int, _Fan] = {}
+        self._parents: dict[int, int] = {}
+        self._tolerant = tolerant_fans(compiled.snapshot)
+
+    def restore(self, expansions: Iterable[MapExpanded]) -> None:
+        """Give mapped steps the children that they had in an earlier drive of the run."""
+        for event in expansions:
+            self._add_children(event.step, event.items)
+
+    def live(self, position: int) -> LiveStep:
+        """Return what this process has of a step or child."""
+        return self._compiled.steps[self._parents.get(position, position)]
+
+    def tolerates(self, position: int) -> bool:
+        """Tell whether a step is a child whose failure is no end: all who collect it leave failed ones out."""
+        return self._parents.get(position) in self._tolerant
+
+    def begin(self, position: int, attempt: int) -> MapExpanded | None:
+        """Begin a mapped step; return the event of its children, unless it has them already.
+
+        Raises:
+            Exception: A value can't be loaded, spread or stored.
+        """
+        expansion = None
+        if position not in self._fans:
+            spec = self._graph.steps[position]
+            items = split_inputs(spec, self.manifests, self._annotations(position), self._blobs)
+            first = len(self._graph.steps)
+            children = self._add_children(position, items)
+            expansion = MapExpanded(now(), position, first, len(children), items)
+        self._fans[position].attempt = attempt
+        return expansion
+
+    def end_child(self, position: int, failure: Failure | None = None) -> int | None:
+        """Note that a step is over; return the mapped step that is over with it, or None."""
+        parent = self._parents.get(position)
+        if parent is None:
+            return None
+        fan = self._fans[parent]
+        fan.still -= 1
+        if not self._graph.is_done(position):
+            fan.without += 1
+            if failure is not None:
+                fan.failures.append((position, failure))
+        return parent if self.is_over(parent) else None
+
+    def is_over(self, position: int) -> bool:
+        """Tell whether a mapped step has begun and all its children are over."""
+        fan = self._fans[position]
+        return bool(fan.attempt) and not fan.still
+
+    def ending(self, position: int, log: int) -> StepFinished | StepFailed:
+        """Return the event of a mapped step whose children are over; `log` is where the run's output ends."""
+        fan, name = self._fans.pop(position), self._graph.steps[position].name
+        total = len(fan.children)
+        if not fan.without or position in self._tolerant:
+            left_out = (f"{fan.without} of {total} children failed and are left out",) if fan.without else ()
+            return StepFinished(now(), position, fan.attempt, log=log, warnings=left_out)
+        if not fan.failures:
+            failure = Failure("Skipped", f"{fan.without} of {total} children never ran")
+            return StepFailed(now(), position, failure, fan.attempt, StepStatus.CANCELLED, log=log)
+        child, first = fan.failures[0]
+        message = f"{len(fan.failures)} of {total} children failed, first {self._graph.steps[child].name}: {first}"
+        return StepFailed(now(), position, Failure(f"{name}[…]", message), fan.attempt, log=log)
+
+    def stopped(self) -> list[int]:
+        """Return the mapped steps that have begun and whose children will not all run."""
+        return [position for position, fan in self._fans.items() if fan.attempt]
+
+    def abandon(self, position: int) -> None:
+        """Note that the children of a mapped step that are not over never will be."""
+        fan = self._fans[position]
+        fan.without, fan.still = fan.without + fan.still, 0
+
+    def items_of(self, position: int) -> list[str]:
+        """Return the names under which a mapped step keeps items for its children."""
+        return [output for step, output in self.manifests if step == position]
+
+    def _add_children(self, position: int, items: Items) -> range:
+        specs = child_specs(position, self._graph.steps[position], items, self._graph)
+        for name, manifests in items.items():
+            for index, manifest in enumerate(manifests):
+                self.manifests[position, item_output(name, index)] = manifest
+        children = self._graph.expand(position, specs)
+        self._parents.update(dict.fromkeys(children, position))
+        self._fans[position] = _Fan(children, len(children), [])
+        return children
+
+    def _annotations(self, position: int) -> dict[tuple[int, str], Any]:
+        """Return how the outputs that a step reads are annotated."""
+        return {
+            (step, declaration.name): declaration.annotation
+            for step in read_steps(self._graph.steps[position])[0]
+            for declaration in self.live(step).declarations
+        }
