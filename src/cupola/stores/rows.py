@@ -87,7 +87,8 @@ class StepOutline(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class _Outline(msgspec.Struct, frozen=True):
-    steps: tuple[StepOutline, ...]
+    # As they are: read one after the other, they don't stand in memory all at once.
+    steps: list[msgspec.Raw]
     format: int = FORMAT
 
 
@@ -154,13 +155,22 @@ def outline(snapshot: str, data: bytes) -> StepNames:
     if digest.snapshot(data) != snapshot:
         raise Damaged(f"the bytes of snapshot {snapshot} are not what they were", fix="run `cupola doctor store`")
     try:
-        steps = msgspec.msgpack.decode(data, type=_Outline).steps
+        return _read_names(msgspec.msgpack.decode(data, type=_Outline).steps)
     except msgspec.DecodeError as error:
         raise Damaged(
             f"snapshot {snapshot} can't be read: {error}", fix="a newer Cupola may have written it"
         ) from error
-    return StepNames(
-        tuple([step.name for step in steps]),
-        tuple([step.source for step in steps]),
-        tuple([step.base_key for step in steps]),
-    )
+
+
+def _read_names(steps: list[msgspec.Raw]) -> StepNames:
+    read = msgspec.msgpack.Decoder(StepOutline).decode
+    names: list[str] = []
+    sources: list[str] = []
+    base_keys: list[str] = []
+    shared: dict[str, str] = {}  # many steps of a large graph are calls of one function
+    for raw in steps:
+        step = read(raw)
+        names.append(step.name)
+        sources.append(shared.setdefault(step.source, step.source))
+        base_keys.append(shared.setdefault(step.base_key, step.base_key))
+    return StepNames(tuple(names), tuple(sources), tuple(base_keys))
