@@ -60,3 +60,51 @@ def test_a_misspelt_export_names_the_nearest(run_python):
     done = run_python("-c", "from cupola import pipelin")
     assert done.returncode == 1
     assert "pipelin" in done.stderr
+
+
+PROGRAM = """
+import json, sys
+from cupola import pipeline, step
+
+@step
+def one() -> int:
+    return 1
+
+@pipeline
+def small() -> int:
+    return one()
+
+small()
+print(json.dumps(sorted(name for name in sys.modules if name.startswith("cupola."))))
+"""
+LIST = """
+import json, sys
+from cupola.cli.main import main
+
+main(["ps"])
+print(json.dumps(sorted(name for name in sys.modules if name.startswith("cupola."))))
+"""
+SHOWS = {f"cupola.client.{name}" for name in ("describe", "draw", "lineage", "page", "plain", "stored")}
+EXPLAINS = {"cupola.engine.explain", "cupola.engine.live", "cupola.engine.plan"}
+SELDOM = {"cupola.compiler.shown", "cupola.compiler.yaml_tree", "cupola.artifacts.materializers.containers"}
+WRITES = {f"cupola.stores.{name}" for name in ("batches", "changes", "ledger", "projection", "questions", "tail")}
+
+
+@pytest.mark.feature("CORE-04")
+def test_a_run_loads_nothing_that_only_shows_or_explains_it(run_python, home, tmp_path):
+    (tmp_path / "small.py").write_text(PROGRAM)
+    done = run_python(tmp_path / "small.py")
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "cupola.worker" in loaded
+    assert loaded & (SHOWS | EXPLAINS | SELDOM) == set()
+
+
+@pytest.mark.feature("CORE-09")
+def test_a_list_loads_nothing_that_runs_or_writes(run_python, home):
+    done = run_python("-c", LIST)
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "cupola.stores.statements" in loaded
+    assert loaded & (SHOWS | WRITES | {"cupola.worker", "cupola.artifacts.blobs", "cupola.cli.delete"}) == set()
+    assert not [name for name in loaded if name.startswith(("cupola.authoring", "cupola.compiler", "cupola.engine"))]
