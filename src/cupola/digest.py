@@ -87,3 +87,13 @@ def folder(entries: Iterable[tuple[str, str, str]]) -> str:
 def variable(text: str | None) -> str:
     """Return the digest of an environment variable or of a file that isn't there (None)."""
     return _digest("env", b"" if text is None else b"=" + text.encode(errors="surrogateescape"))
+
+
+def requirements(parts: Iterable[str]) -> str:
+    """Return the digest of what a step asks for in requirements."""
+    return _digest("req", *(part.encode(errors="surrogateescape") for part in parts))
+
+
+def environment(parts: Iterable[bytes]) -> str:
+    """Return the digest of what an environment of a step is made from."""
+    return _digest("venv", *parts)

@@ -1,8 +1,8 @@
 """The cache: which earlier result may stand for a step, and what decided it.
 
 A key has two parts. The base key is in the snapshot: code, literal inputs, options. The inputs key is made here, from
-the digests of the outputs that a step reads and of the files and variables that count for it. One query brings the
-newest results for all base keys of a run; the chain of steps is then resolved in memory.
+the digests of the outputs that a step reads and of the files, variables and requirements that count for it. One query
+brings the newest results for all base keys of a run; the chain of steps is then resolved in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Inputs(msgspec.Struct, frozen=True, gc=False):
     """What a step reads in this run.
 
     Attributes:
-        digests: Digest of each output it reads, file and variable that counts, by a name for people.
+        digests: Digest of each output it reads, of what counts besides (files, variables, requirements), by a name for
+            people.
         key: The inputs key; empty when an earlier result can't be used.
         reason: Why not, else empty.
     """
@@ -114,6 +115,11 @@ def read_inputs(
         digests[f"file {path}"] = _file_digest(root / path)
     for name in options.cache_env:
         digests[f"env {name}"] = digest.variable(os.environ.get(name))
+    if options.requirements or options.settings:
+        from cupola.engine.wanted import requirements_digest, wanted_environment  # 2 ms, which few programs need
+
+        if (wanted := wanted_environment(options)) is not None:
+            digests["option requirements"] = requirements_digest(wanted.requirements, wanted.python, root)
     if reason or not spec.base_key:
         return Inputs(digests, "", reason or spec.uncacheable)
     counted = digests.items()

@@ -328,7 +328,7 @@ def compare_inputs(now: Side, before: Side) -> list[Cause]:
         if new == old or label.partition("[")[0] in ignored:
             continue
         kind, _, rest = label.partition(" ")
-        kind, name = (kind, rest) if kind in ("file", "env") and rest else ("input", label)
+        kind, name = (kind, rest) if kind in ("file", "env", "option") and rest else ("input", label)
         step = now.snapshot.steps[upstream[label]].name if label in upstream else now.spec.name
         causes.append(Cause(kind=kind, name=name, old=short_digest(old), new=short_digest(new), step=step))
     return causes
