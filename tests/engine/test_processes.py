@@ -20,7 +20,7 @@ IS_LINUX = sys.platform == "linux"
 needs_linux = pytest.mark.skipif(not IS_LINUX, reason="only Linux adopts daemons and tells of a parent's death")
 
 
-def wait_for(check: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(check: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -34,8 +34,8 @@ class Program:
 import os, pathlib, signal, subprocess, sys, time
 from cupola.engine.processes import *
 here = pathlib.Path(sys.argv[1])
-def say(name):
-    (here / f"{name}.new").write_text(str(os.getpid()))
+def say(name, pid=None):
+    (here / f"{name}.new").write_text(str(pid or os.getpid()))
     (here / f"{name}.new").rename(here / name)
 """
 
@@ -126,7 +126,7 @@ while True:
     time.sleep(60)
 """)
     deaf = root.pid("deaf")
-    assert end_tree([root.process.pid], 0.3) == set()
+    assert end_tree([root.process.pid], 2) == set()
     assert root.process.wait() == -signal.SIGKILL
     assert (root.folder / "asked").exists()
     assert not is_running(deaf)
@@ -136,17 +136,17 @@ while True:
 def test_children_that_are_born_while_the_tree_ends_are_ended_too(program: Callable[[str], Program]) -> None:
     root = program("""
 def start_another(*_):
-    if os.fork() == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        say("newborn")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if (child := os.fork()) == 0:
         time.sleep(60)
+    say("newborn", child)
 signal.signal(signal.SIGTERM, start_another)
 say("root")
 while True:
     time.sleep(60)
 """)
     root.pid("root")
-    assert end_tree([root.process.pid], 0.5) == set()
+    assert end_tree([root.process.pid], 2) == set()
     assert not is_running(root.pid("newborn"))
 
 
@@ -208,8 +208,40 @@ assert end_tree([worker.pid], 5) == set()
 assert not any(map(start_time, left)), "they are reaped as well"
 say("good")
 """)
-    assert root.process.wait(30) == 0
+    assert root.process.wait(60) == 0
     assert root.pid("good")
+
+
+@needs_linux
+@pytest.mark.feature("ENG-02")
+def test_a_sibling_ends_a_tree_whose_parent_adopts_what_is_born_meanwhile(program: Callable[[str], Program]) -> None:
+    root = program("""
+become_subreaper()
+worker = os.fork()
+if worker == 0:
+    os.setsid()
+    def leave_another(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if (child := os.fork()) == 0:
+            time.sleep(60)
+        say("newborn", child)
+        os._exit(0)
+    signal.signal(signal.SIGTERM, leave_another)
+    say("worker")
+    time.sleep(60)
+while not (here / "worker").exists(): time.sleep(0.005)
+if os.fork() == 0:
+    assert end_tree([worker], 2) == set()
+    say("ended")
+    os._exit(0)
+os.wait(), os.wait()
+say("good")
+time.sleep(60)
+""")
+    assert root.pid("good")
+    assert root.pid("ended")
+    assert not is_running(root.pid("newborn"))
+    assert is_running(root.process.pid)
 
 
 @pytest.mark.feature("ENG-02")
@@ -239,7 +271,7 @@ assert end_tree([os.getpid()], 5) == set()
 assert child.wait() == -signal.SIGTERM, "its exit status is still for its own parent"
 say("good")
 """)
-    assert root.process.wait(30) == 0
+    assert root.process.wait(60) == 0
     assert root.pid("good")
 
 
@@ -287,7 +319,7 @@ time.sleep(60)
 """)
     child = root.pid("child")
     root.process.kill()
-    wait_for(lambda: not is_running(child), 5)
+    wait_for(lambda: not is_running(child))
 
 
 @needs_linux

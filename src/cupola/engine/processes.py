@@ -20,7 +20,7 @@ GRACE_S = 2.0
 """How long processes get between SIGTERM and SIGKILL, in seconds."""
 _LOOK_AGAIN_S = 0.05
 """How often is looked for processes that others of a tree start while it ends."""
-_KILLED_S = 1.0
+_KILLED_S = 3.0
 """How long a killed process may take to be gone; one that waits for a disk can take longer."""
 _ROUNDS = 50
 """How often a tree that grows while it is stopped is looked through; each round stops all that it finds."""
@@ -73,7 +73,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def reap(pid: int, *, block: bool = True) -> Reaped | None:
-    """Take the exit status of a child of this process, which lets the system forget it.
+    """Take the exit status of a child of this process, which lets the system forget it; -1 stands for any child.
 
     Returns:
         How it ended; None when it still runs and `block` is false.
@@ -86,7 +86,7 @@ def reap(pid: int, *, block: bool = True) -> Reaped | None:
         return None
     code = os.waitstatus_to_exitcode(status)
     peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
-    return Reaped(pid, max(code, -1), _signal_name(-code) if code < 0 else "", usage.ru_utime + usage.ru_stime, peak)
+    return Reaped(found, max(code, -1), _signal_name(-code) if code < 0 else "", usage.ru_utime + usage.ru_stime, peak)
 
 
 def become_subreaper() -> bool:
@@ -157,6 +157,7 @@ class _Tree:
         self._files: dict[int, int] = {}
         self._others: set[int] = set()
         self._learn(self._roots)
+        self._adopters = {self._me, *(known.parent for known in self._known.values())} - {0, 1}
         self.look()
 
     def send(self, number: signal.Signals) -> None:
@@ -216,11 +217,15 @@ class _Tree:
         return new
 
     def _adopted(self) -> set[int]:
-        """Return children of this process that once belonged to the tree, by their process group or session."""
+        """Return processes that once belonged to the tree, by their process group or session.
+
+        Who adopts them is this process or a parent of a root, where these are subreapers.
+        """
         mine = _read(self._me)
         if mine is None:
             return set()
-        stats = [stat for stat in map(_read, _children(self._me) - self._known.keys()) if stat]
+        children = {pid for adopter in self._adopters for pid in _children(adopter)} - self._known.keys()
+        stats = [stat for stat in map(_read, children) if stat]
         # A root that has ended already was the leader of its group, if it had one of its own.
         own = {0, 1, mine.group, mine.session}
         groups = ({known.group for known in self._known.values()} | self._roots) - own
