@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cupola import Client
 from cupola.engine.provenance.masking import MASK, is_secret_name, mask_command, mask_text, mask_url, mask_variable
 
 pytestmark = pytest.mark.feature("ENG-11")
@@ -79,3 +80,13 @@ def test_variables_are_masked_by_name_and_by_what_they_hold():
 @given(st.text())
 def test_masking_twice_is_masking_once(text):
     assert mask_text(mask_text(text)) == mask_text(text)
+
+
+def test_the_command_of_a_run_is_recorded_without_its_secrets(tmp_path, run_python):
+    (tmp_path / "go.py").write_text(
+        "from cupola import pipeline, step\n@step\ndef f() -> int: return 1\n@pipeline\ndef p(): f()\n"
+        "if __name__ == '__main__': p()\n"
+    )
+    done = run_python("go.py", "--rate", "0.1", "--api-key", WORD)
+    assert done.returncode == 0, done.stderr
+    assert Client().runs.list()[0].facts["command"] == f"go.py --rate 0.1 --api-key {MASK}"

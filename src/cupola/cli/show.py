@@ -9,6 +9,7 @@ from cupola.cli.arguments import Parser
 from cupola.cli.output import print_json, print_page, print_table
 from cupola.client import plain
 from cupola.client.client import Client
+from cupola.client.code import plain_code
 from cupola.client.given import Constant
 from cupola.client.page import Page, Table
 from cupola.client.views import ArtifactVersion, Run, StepRun
@@ -64,6 +65,7 @@ def run_json(run: Run) -> dict[str, Any]:
     return {
         **plain.plain_run(run.record),
         "facts": run.facts,
+        "code": plain_code(run.code),
         "origins": dict(run.record.origins),
         "outputs": {name: output_json(value) for name, value in run.outputs.items()},
         "steps": [plain.plain_step(step.record) for step in run.steps.values()],

@@ -44,6 +44,8 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
 def read_code(facts: Mapping[str, str]) -> Code:
     """Return what the facts of a run tell of its code."""
     unknown = {name.removeprefix(UNKNOWN): why for name, why in facts.items() if name.startswith(UNKNOWN)}
+    # A run that was resumed may have found out then what it couldn't before.
+    unknown = {name: why for name, why in unknown.items() if name not in facts}
     if "source" not in facts and not unknown:
         unknown = {"commit": _NOT_YET, "source": _NOT_YET}
     dirty = facts.get("dirty")

@@ -14,6 +14,7 @@ from cupola.compiler.requests import source_root
 from cupola.compiler.source import program_file
 from cupola.compiler.trace import PipelineDefinition
 from cupola.engine.launch import Audience, Launched
+from cupola.engine.provenance.masking import mask_command
 from cupola.engine.site import Site
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, RunCancelled, RunFailed
@@ -53,7 +54,7 @@ def audience() -> Audience:
 
 def run_facts() -> dict[str, str]:
     """Return what is to be known of the process that drives a run."""
-    return {"file": program_file(), "command": " ".join(sys.argv)}
+    return {"file": program_file(), "command": mask_command(sys.argv)}
 
 
 def error_of(run: Run, launched: Launched) -> CupolaError | None:

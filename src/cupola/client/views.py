@@ -25,6 +25,7 @@ from cupola.text import count, printable, size
 
 if TYPE_CHECKING:
     from cupola import logfile
+    from cupola.client.code import Code
     from cupola.client.page import Page
     from cupola.engine.explain import CacheReport
 
@@ -256,6 +257,11 @@ class Run(Ran):
     def facts(self) -> dict[str, str]:
         """What was true around it: host, user, command, versions."""
         return dict(self.record.facts)
+
+    @property
+    def code(self) -> Code:
+        """Which code it ran: `commit`, `branch`, `remote`, `dirty`, `path`; None where unknown, with the reason."""
+        return client.code.read_code(self.record.facts)
 
     def logs(self, *, step: str | None = None, follow: bool = False) -> logfile.Log | Iterator[logfile.Line]:
         """Return what was printed and logged: text that can be iterated as lines with time, level and stream.
