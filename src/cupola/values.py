@@ -18,7 +18,7 @@ import msgspec
 
 from cupola import classes, codes, records
 from cupola.errors import CupolaError, Damaged, MaterializerError
-from cupola.plain import MAX_DEPTH, SCALARS, is_flat, pack_plain, pack_scalars
+from cupola.plain import MAX_DEPTH, SCALARS, pack_plain, pack_scalars
 from cupola.previews import preview, to_json, type_name
 from cupola.records import Record, Unstorable
 
@@ -28,7 +28,6 @@ __all__ = [
     "decode",
     "encode",
     "encode_rich",
-    "is_flat",
     "is_immutable",
     "pack_plain",
     "preview",
@@ -58,8 +57,8 @@ def encode(value: object, *, path: str = "value", leaf: Leaf | None = None) -> b
     Raises:
         MaterializerError: Something in it can't be kept exactly; the message names its path and type.
     """
-    data = pack_plain(value)
-    return encode_rich(value, path=path, leaf=leaf) if data is None else data
+    packed = pack_plain(value)
+    return encode_rich(value, path=path, leaf=leaf) if packed is None else packed[0]
 
 
 def encode_rich(value: object, *, path: str = "value", leaf: Leaf | None = None) -> bytes:

@@ -33,10 +33,11 @@ class ValueForm(StorageForm):
     id = "value"
 
     def store(self, value: Any, blobs: Blobs, path: str) -> Manifest:
-        data = values.pack_plain(value)
-        if data is not None:
+        packed = values.pack_plain(value)
+        if packed is not None:
+            data, is_flat = packed
             manifest = self._manifest(type(value).__name__, data, blobs)
-            if manifest.files and values.is_flat(value) and len(value) <= _COPIED_ITEMS:
+            if is_flat and manifest.files and len(value) <= _COPIED_ITEMS:
                 # In the place of its bytes: copying costs a twentieth of decoding.
                 blobs.recent.keep(manifest.files[0].blob, value.copy(), _ITEM_BYTES * len(value))
             return manifest
