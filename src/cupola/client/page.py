@@ -63,19 +63,14 @@ def render_table(table: Table, *, width: int | None = None, paint: Paint = str, 
         _fit(widths, width - len(indent) - len(GAP) * (len(widths) - 1))
     lines: list[str] = []
     for number, row in enumerate(shown):
-        parts = [cut(cell, widths[place]) for place, cell in enumerate(row)]
-        painted = parts if number == 0 else [paint(part) for part in parts]
-        padded = [
-            _aligned(part, colour, widths[place], right=place in table.rights)
-            for place, (part, colour) in enumerate(zip(parts, painted, strict=True))
-        ]
-        lines.append((indent + GAP.join(padded)).rstrip())
+        parts: list[str] = []
+        for place, cell in enumerate(row):
+            text = cell if width is None else cut(cell, widths[place])
+            painted = paint(text) if number else text
+            space = " " * (widths[place] - cells(text))
+            parts.append(space + painted if place in table.rights else painted + space)
+        lines.append((indent + GAP.join(parts)).rstrip())
     return lines
-
-
-def _aligned(plain: str, painted: str, width: int, *, right: bool) -> str:
-    space = pad("", width - cells(plain))
-    return space + painted if right else painted + space
 
 
 def _fit(widths: list[int], room: int) -> None:
