@@ -24,9 +24,11 @@ from cupola.compiler.source import (
     marked_root,
     module_file,
     module_name,
+    root_of,
     set_program,
 )
 from cupola.errors import CompileError, ConfigError, NotFound
+from cupola.records import PROGRAM
 from cupola.settings import read_setting
 
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -73,6 +75,40 @@ def load_target(text: str, cwd: Path) -> tuple[ModuleType, str | None]:
     if file is not None:
         return _load_file(file), name
     return _load_module(text.partition(":")[0], cwd), name
+
+
+def import_for_worker(name: str, file: str) -> ModuleType:
+    """Import in a worker process the module that its driver has under a name, from the file the driver has it from.
+
+    The program itself is imported under its name below the root, so that its `__main__` block doesn't run.
+
+    Raises:
+        RunAtImport: The module starts a run while it is imported.
+    """
+    if name in PROGRAM:
+        return _program_module(file)
+    known = sys.modules.get(name)
+    if known is None:
+        try:
+            with importing_file(file):
+                known = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name + ".").startswith(error.name + "."):
+                raise
+    # A command may have loaded a file that its name alone doesn't lead to.
+    return known if known is not None and _same_file(module_file(known), file) else _execute(name, file)
+
+
+def _program_module(file: str) -> ModuleType:
+    name = module_name(file, root_of(file)) or os.path.splitext(os.path.basename(file))[0]
+    known = sys.modules.get(name)
+    if known is not None and not _same_file(module_file(known), file):
+        # The name means something else, as that of a program `json.py` does.
+        name, known = PROGRAM[-1], sys.modules.get(PROGRAM[-1])
+    module = known or _execute(name, file)
+    for main in PROGRAM:
+        sys.modules[main] = module
+    return module
 
 
 def _split(text: str, cwd: Path) -> tuple[str | None, str | None]:

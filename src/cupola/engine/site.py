@@ -43,18 +43,24 @@ def open_services(site: Site, project_events: Callable[[], None]) -> ArtifactAcc
         project_events: Brings the store up to date with what this run recorded.
     """
 
-    def store(value: Any, materializer: str, path: str) -> Manifest:
-        return store_value(value, None, site.blobs, materializer=materializer, path=path)
-
     def find(name: str, version: str) -> VersionRecord:
         project_events()
         return site.store.get("version", f"{name}:{version or 'latest'}", who=OWNER)
 
+    return artifact_access(site.home, site.blobs, find)
+
+
+def artifact_access(home: Path, blobs: Blobs, find: Callable[[str, str], VersionRecord]) -> ArtifactAccess:
+    """Return what steps may do with artifacts, where `find` returns the version of a name."""
+
+    def store(value: Any, materializer: str, path: str) -> Manifest:
+        return store_value(value, None, blobs, materializer=materializer, path=path)
+
     def load(manifest: Manifest, as_type: object, allow_pickle: bool) -> Any:
-        return load_value(manifest, site.blobs, as_type, allow_pickle=allow_pickle)
+        return load_value(manifest, blobs, as_type, allow_pickle=allow_pickle)
 
     def uri(key: str) -> str:
-        folder = site.home / "files" / key
+        folder = home / "files" / key
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
 

@@ -23,7 +23,7 @@ def wrap(proceed: Proceed) -> Proceed:
         try:
             return proceed(attempt)
         except Exception as error:
-            if attempt.tries < attempt.options.attempts and _is_worth_it(error, attempt.retry_on):
+            if attempt.tries < attempt.options.attempts and is_worth_it(error, attempt.retry_on):
                 attempt.again_after_s = random_delay(attempt.tries, attempt.options)
             raise
 
@@ -50,7 +50,8 @@ def delay_after(tries: int, options: StepOptions, chance: float) -> float:
     return min(options.max_delay, grown) * (1 + options.jitter * chance)
 
 
-def _is_worth_it(error: Exception, on: tuple[type[BaseException] | str, ...]) -> bool:
+def is_worth_it(error: Exception, on: tuple[type[BaseException] | str, ...]) -> bool:
+    """Tell whether an exception is one of those that a `Retry` names; if it names none, all are."""
     if not on:
         return True
     names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__}
