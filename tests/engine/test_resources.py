@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import itertools
 import os
 import pickle
@@ -13,14 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ConfigError, Resources, Unreachable
-from cupola.engine import capacity
+from cupola import ConfigError, Resources, Unreachable, pipeline, step
+from cupola.engine import capacity, holders
 from cupola.engine.capacity import Gpu, count_cpus, count_memory, find_gpus, read_slots
 from cupola.engine.resources import HostResources, Need, read_holdings, read_need
 from cupola.engine.shares import PATIENCE
@@ -92,6 +94,25 @@ def test_amounts_that_make_no_sense_are_refused_where_they_are_written(said: dic
     with pytest.raises(ConfigError) as caught:
         Resources(**said)
     assert words in str(caught.value)
+
+
+@pytest.mark.feature("ENG-02")
+def test_what_a_step_needs_stands_in_the_snapshot_and_changes_no_cache_key() -> None:
+    @step
+    def fit() -> int:
+        return 1
+
+    @pipeline
+    def p(resources: int = 0) -> None:
+        said = {1: Resources(), 2: Resources(cpu=2, memory="1GiB", a=1), 3: Resources(a=1, memory=1024**3, cpu=2.0)}
+        (fit.with_options(resources=said[resources]) if resources else fit)()
+
+    compiled = [p.compile(resources=number) for number in range(4)]
+    said = [snapshot.options[snapshot.steps[0].options].resources for snapshot in compiled]
+    assert said[0] == said[1] == b""
+    assert said[2] == said[3]
+    assert read_need(said[2], "r1", "fit") == Need("r1", "fit", Amounts(2.0, 1024**3, slots={"a": 1.0}))
+    assert len({snapshot.steps[0].base_key for snapshot in compiled}) == 1
 
 
 # What a host has
@@ -618,6 +639,80 @@ def test_a_killed_holder_frees_at_once_and_needs_no_heartbeat(
     assert mine.try_take(wanted)
     assert len(list((home / "resources").glob("*.holder"))) == 1, "what the dead one left is gone"
     mine.close()
+
+
+CONTEND_UNTIL_KILLED = """
+import fcntl, os, pathlib, sys, time
+from cupola import Resources
+from cupola.engine.resources import HostResources, Need
+home, here = map(pathlib.Path, sys.argv[1:3])
+me = str(os.getpid())
+witnesses = [os.open(here / f"witness-{number}", os.O_RDWR | os.O_CREAT) for number in range(2)]
+def is_free(witness):
+    try:
+        fcntl.flock(witness, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+resources = HostResources(home)
+for number in range(10**9):
+    need = Need(me, f"step{number}", Resources(licence=1).amounts)
+    while (lease := resources.try_take(need)) is None:
+        time.sleep(0.0005)
+    mine = next(filter(is_free, witnesses), None)
+    (here / f"{'taken' if mine is not None else 'too many'}-{me}").touch()
+    time.sleep(0.001)
+    if mine is not None:
+        fcntl.flock(mine, fcntl.LOCK_UN)
+    resources.release(lease)
+"""
+
+
+@pytest.mark.feature("ENG-02")
+def test_kills_at_any_moment_leave_no_slot_taken_and_none_taken_twice(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUPOLA_SLOTS", "licence=2")
+    random = Random(7)
+    running: list[subprocess.Popen[str]] = []
+    for _ in range(12):
+        running += [start(CONTEND_UNTIL_KILLED, home, tmp_path) for _ in range(4 - len(running))]
+        victim = running.pop(0)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / f"taken-{victim.pid}").exists():
+            assert victim.poll() is None
+            assert time.monotonic() < deadline, "it never got a slot: one was lost"
+            time.sleep(0.001)
+        # At any moment: it goes round in a few milliseconds.
+        time.sleep(random.random() * 0.01)
+        victim.kill()
+        victim.communicate()
+    for process in running:
+        assert process.poll() is None
+        process.kill()
+        process.communicate()
+    assert list(tmp_path.glob("too many-*")) == []
+    assert read_holdings(home) == []
+    mine = HostResources(home)
+    assert mine.try_take(need(licence=2))
+    mine.close()
+
+
+@pytest.mark.feature("ENG-02")
+def test_who_was_stopped_while_deciding_delays_others_and_blocks_nobody(
+    driver: Callable[[], HostResources], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holders, "_LOCK_S", 0.05)
+    one, other = driver(), driver()
+    lease = one.try_take(need(cpu=1))
+    assert lease
+    with open(home / "resources/lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert other.try_take(need("b", cpu=1)) is None
+        one.release(lease)
+        assert read_holdings(home) == []
+        assert one.waits_for(need("b", cpu=1)) == ""
+    assert other.try_take(need("b", cpu=1))
 
 
 @pytest.mark.feature("ENG-02")

@@ -240,7 +240,7 @@ def _resources(said: object, where: str) -> bytes:
         return b""
     if not isinstance(said, Resources):
         raise ConfigError(f"resources={said!r} must be Resources(…)", where=where)
-    return msgspec.msgpack.encode(said.amounts, order="deterministic")
+    return msgspec.msgpack.encode(said.amounts, order="deterministic") if said != Resources() else b""
 
 
 def _kept(said: Any, cls: type[msgspec.Struct], name: str, where: str) -> bytes:

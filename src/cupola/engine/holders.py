@@ -85,7 +85,10 @@ class Holders:
         Raises:
             Damaged: The file of a living driver can't be read.
         """
-        names = {name for name in os.listdir(self._folder) if name.endswith(_ENDING)} - {self._name}
+        try:
+            names = {name for name in os.listdir(self._folder) if name.endswith(_ENDING)} - {self._name}
+        except OSError as error:
+            raise journal.cannot_write(self._folder, error) from error
         for name in self._others.keys() - names:
             os.close(self._others.pop(name).file)
         shares: list[Share] = []

@@ -20,7 +20,7 @@ _LEAST_BYTES = 1024**2
 """Less is no memory for a step; whoever says less means another unit."""
 
 
-class Amounts(msgspec.Struct, frozen=True):
+class Amounts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a step needs, as numbers.
 
     Attributes:
