@@ -122,7 +122,9 @@ def _wants_plain(value: Any, annotation: Any) -> bool:
 def _split_annotation(annotation: Any) -> tuple[Any, bool]:
     """Return an annotation without `Annotated`, and whether it allows pickle."""
     # `get_origin` asks six times what an annotation is; only those with `Annotated` have the attribute.
-    if annotation is None or not hasattr(annotation, "__metadata__") or get_origin(annotation) is not Annotated:
+    if annotation is None or isinstance(annotation, type) or not hasattr(annotation, "__metadata__"):
+        return annotation, False
+    if get_origin(annotation) is not Annotated:
         return annotation, False
     inner, *notes = get_args(annotation)
     return inner, any(isinstance(note, ArtifactConfig) and note.materializer == _PICKLE for note in notes)
