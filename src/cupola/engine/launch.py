@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -31,6 +32,7 @@ from cupola.event import RunResumed, RunStarted
 from cupola.failures import is_failure, print_failure
 from cupola.ids import new_id, now
 from cupola.journal import (
+    Holder,
     JournalWriter,
     RunLock,
     archive,
@@ -40,6 +42,7 @@ from cupola.journal import (
     lock_run,
     read_holder,
     reopen,
+    run_folder,
     take_over,
 )
 from cupola.middleware.attempt import Hook, Moment
@@ -50,6 +53,8 @@ from cupola.store import OWNER, Condition, Query
 from cupola.text import storable_text
 from cupola.version import VERSION
 
+HOLDER_WAIT_S = 1.0
+"""How long to wait for the name of who has just taken a run, in seconds."""
 LATER = ("resources", "image", "secrets", "requirements", "model", "orchestrator")
 """Options of steps that are checked and recorded, and that no part of this version can carry out."""
 
@@ -187,13 +192,21 @@ def _reopen(home: Path, run: RunRecord, takes_signals: bool) -> RunLock:
     lock = reopen(home, run.id, takes_signals=takes_signals)
     if lock is not None:
         return lock
-    holder = read_holder(live_folder(home, run.id))
+    holder = _wait_for_holder(home, run.id)
     who = f"process {holder.pid} on {holder.host}" if holder else "another process"
     raise Conflict(
         f"run {run.name} is being driven by {who}",
         fix=f"let it go on, or stop it: cupola cancel {run.name}; if it is stuck, --take-over takes the run from it, "
         "and --fork makes a new run of what has finished",
     )
+
+
+def _wait_for_holder(home: Path, run: str) -> Holder | None:
+    """Return who holds a run; whoever has just taken it writes that down in the next moment."""
+    deadline = time.monotonic() + HOLDER_WAIT_S
+    while (holder := read_holder(run_folder(home, run))) is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return holder
 
 
 class Stage:

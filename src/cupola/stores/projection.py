@@ -22,6 +22,7 @@ from cupola.event import (
     RunFinished,
     RunLost,
     RunMoved,
+    RunResumed,
     RunSealed,
     RunStarted,
     StepCached,
@@ -41,6 +42,7 @@ from cupola.stores.rows import (
     decode_run_detail,
     decode_step_detail,
     encode,
+    read_history,
 )
 from cupola.stores.versions import VersionDraft
 
@@ -77,6 +79,7 @@ class StepDraft(msgspec.Struct, gc=False):
         events: All events of the step, encoded.
         before: Status before the batch.
         outcome: How it ended, if it did in this batch.
+        made: How much it made before it began anew in a resumed run.
         loaded, warnings: As in `StepDetail`.
         is_stored: Whether its row is there already.
     """
@@ -90,6 +93,7 @@ class StepDraft(msgspec.Struct, gc=False):
     started_at: float | None = None
     ended_at: float | None = None
     outcome: Outcome | None = None
+    made: int = 0
     loaded: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     is_stored: bool = False
@@ -165,12 +169,15 @@ def start_run(db: sqlite3.Connection, event: RunStarted, epoch: int, number: int
 
 
 def load_open_steps(db: sqlite3.Connection, run: RunDraft) -> dict[int, StepDraft]:
-    """Return the steps of a run that events may still change: a finished step never runs again."""
-    if not run.counts.get("running") and not run.counts.get("retrying"):
+    """Return the steps of a run that events may still change: a finished step never runs again.
+
+    One that is pending has a row only when the run was resumed.
+    """
+    if not run.counts.get("running") and not run.counts.get("retrying") and not run.counts.get("pending"):
         return {}
     rows = db.execute(
-        "SELECT position, name, status, base_key, started_at, detail FROM step"
-        " INDEXED BY step_unusual WHERE run = ? AND status IN ('running', 'retrying') AND status <> 'completed'",
+        "SELECT position, name, status, base_key, started_at, detail FROM step INDEXED BY step_unusual"
+        " WHERE run = ? AND status IN ('running', 'retrying', 'pending') AND status <> 'completed'",
         (run.number,),
     )
     return {row[0]: _stored_step(*row[1:]) for row in rows}
@@ -179,7 +186,8 @@ def load_open_steps(db: sqlite3.Connection, run: RunDraft) -> dict[int, StepDraf
 def _stored_step(name: str, status: str, base_key: str, started_at: float | None, data: bytes) -> StepDraft:
     detail = decode_step_detail(data)
     return StepDraft(
-        name, detail.source, base_key, detail.events, status, status, started_at, loaded=detail.loaded,
+        name, detail.source, base_key, detail.events, status, status, started_at,
+        made=len(read_history(detail).outputs), loaded=detail.loaded,
         warnings=detail.warnings, is_stored=True,
     )  # fmt: skip
 
@@ -193,7 +201,7 @@ def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes], decoded:
             batch.dead.append((first_seq + at, f"not an event that this Cupola knows: {error}"))
             continue
         kind = type(event)
-        if batch.run.sealed:
+        if batch.run.sealed and kind is not RunResumed:
             batch.dead.append((first_seq + at, f"{kind.__name__} after the run was sealed"))
         elif kind in _OF_STEP:
             _apply_to_step(batch, cast("StepEvent", event), data)
@@ -244,6 +252,32 @@ def _apply_facts(batch: Batch, event: RunFacts) -> None:
     detail.blobs = {**detail.blobs, **event.blobs}
 
 
+def _apply_resumed(batch: Batch, event: RunResumed) -> None:
+    """Let what isn't finished begin anew; what it did before stays in its row."""
+    run = batch.run
+    run.sealed, run.status, run.ended_at = False, RUNNING, None
+    run.detail.failure, run.detail.failed_step, run.detail.reason = None, -1, ""
+    run.detail.facts = {**run.detail.facts, **event.facts}
+    if event.snapshot:
+        batch.db.execute(
+            "INSERT OR IGNORE INTO snapshot (id, bytes, blob) VALUES (?, ?, ?)",
+            (event.snapshot, event.snapshot_bytes, event.snapshot_blob),
+        )
+        batch.db.execute("UPDATE run SET snapshot = ? WHERE number = ?", (event.snapshot, run.number))
+        batch.db.execute("REPLACE INTO place (run, places) VALUES (?, ?)", (run.number, encode(event.places)))
+        run.snapshot, batch.names = event.snapshot, None
+    rows = batch.db.execute(
+        "SELECT position, name, status, base_key, started_at, detail FROM step WHERE run = ?", (run.number,)
+    )
+    for row in rows.fetchall():
+        is_open = row[2] not in (COMPLETED, CACHED) or row[0] in event.again
+        if is_open and row[0] not in batch.steps:
+            batch.steps[row[0]] = _stored_step(*row[1:])
+    for position, step in batch.steps.items():
+        if step.status not in (COMPLETED, CACHED) or position in event.again:
+            step.status, step.ended_at, step.outcome = PENDING, None, None
+
+
 def _apply_skipped(batch: Batch, event: StepsSkipped) -> None:
     for position in event.steps:
         step = batch.steps.get(position) or _new_step(batch, position)
@@ -279,6 +313,7 @@ _OF_RUN: dict[type[Event], Callable[[Batch, Any], None]] = {
     RunStarted: _apply_started,
     RunMoved: _apply_moved,
     RunFacts: _apply_facts,
+    RunResumed: _apply_resumed,
     StepsSkipped: _apply_skipped,
     RunFinished: _apply_run_finished,
     RunLost: _apply_lost,
@@ -308,7 +343,7 @@ def _new_step(batch: Batch, position: int) -> StepDraft:
 def _record(batch: Batch, event: StepFinished | StepFailed, outputs: tuple[OutputRecord, ...]) -> None:
     """Take over what a finished and a failed step have in common."""
     number = event.step
-    for position, output in enumerate(outputs):
+    for position, output in enumerate(outputs, batch.steps[number].made):
         batch.versions.append(VersionDraft(number, position, output, event.at))
         if output.tags:
             _tag(batch, "version", number, position, output.tags)

@@ -30,7 +30,7 @@ from cupola.store import (
 )
 from cupola.stores import records
 from cupola.stores.ledger import Ledger
-from cupola.stores.rows import StepDetail, decode_step_detail
+from cupola.stores.rows import StepDetail, decode_step_detail, read_history
 
 T = TypeVar("T")
 CHUNK = 500
@@ -90,7 +90,11 @@ def _entries(rows: Iterable[records.Row]) -> Iterator[CacheEntry]:
     for (base_key, inputs_key, position, started_at, ended_at, expires_at), group in groupby(rows, key=_STEP_PART):
         # By place: a sorter in the statement would cost more than the rest of it.
         made = sorted((row[6:] for row in group), key=_PLACE)
-        outputs = _outputs_in(decode_step_detail(made[0][0]))
+        detail = decode_step_detail(made[0][0])
+        outputs = _outputs_in(detail)
+        if made[-1][3] is not None and made[-1][3] >= len(outputs):
+            # It began anew in a resumed run, after what it had made before.
+            outputs = read_history(detail).outputs
         # A look-up needs the values only; tags and metadata stay with the version in the run that made it. A step
         # without outputs has one row without a version.
         versions = tuple([records.read_version(row[1:], outputs) for row in made if row[1] is not None])

@@ -53,17 +53,8 @@ class History(msgspec.Struct, frozen=True):
 
     attempts: tuple[AttemptRecord, ...]
     outcome: Outcome | None
-
-    @property
-    def outputs(self) -> tuple[OutputRecord, ...]:
-        """What the step made, by position."""
-        match self.outcome:
-            case StepFinished():
-                return self.outcome.outputs
-            case StepFailed():
-                return self.outcome.saved
-            case _:
-                return ()
+    outputs: tuple[OutputRecord, ...] = ()
+    """What the step made, by position: what it had made before it began anew in a resumed run stands first."""
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -123,6 +114,7 @@ def read_history(detail: StepDetail) -> History:
     """Return what the events of a step add up to."""
     attempts: list[AttemptRecord] = []
     outcome: Outcome | None = None
+    made: list[OutputRecord] = []
     for data in detail.events:
         event = decode_event(data)
         match event:
@@ -133,12 +125,13 @@ def read_history(detail: StepDetail) -> History:
                 _end_attempt(attempts, event.at, event.log, event.failure)
             case StepFinished() | StepFailed():
                 _end_attempt(attempts, event.at, event.log, event.failure if isinstance(event, StepFailed) else None)
+                made += event.saved if isinstance(event, StepFailed) else event.outputs
                 outcome = event
             case StepCached():
                 outcome = event
             case _:
                 pass
-    return History(tuple(attempts), outcome)
+    return History(tuple(attempts), outcome, tuple(made))
 
 
 def _end_attempt(attempts: list[AttemptRecord], at: float, log: int, failure: Failure | None) -> None:
