@@ -39,7 +39,7 @@ from cupola.event import Usage
 from cupola.failures import describe_failure, end_forked_child, is_failure
 from cupola.middleware import hooks, limits, logs, retry, surroundings
 from cupola.middleware.attempt import Attempt, Hook, Moment, Proceed
-from cupola.snapshot import FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
+from cupola.snapshot import Collect, FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
 
 MIDDLEWARE = (logs, surroundings, hooks, retry, limits)
 """All features of steps, the outermost first."""
@@ -241,6 +241,8 @@ def _load_input(source: Source, task: Task, blobs: Blobs, annotation: Any) -> An
             if source.kind == "dict":
                 return dict(zip((values.decode(key) for key in source.keys), items, strict=True))
             return items if source.kind == "list" else tuple(items)
+        case Collect():
+            raise AssertionError(f"the driver had to resolve what collects step {source.step}")
 
 
 def _item_annotations(annotation: Any, count: int) -> list[Any]:

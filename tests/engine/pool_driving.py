@@ -15,6 +15,7 @@ from cupola.compiler.requests import Request, compile_request
 from cupola.context import PipelineInfo, RunInfo
 from cupola.engine.graph import Graph
 from cupola.engine.pool import Landed, Pool
+from cupola.engine.worker_echo import WorkerEcho
 from cupola.entities.run import StepStatus
 from cupola.ids import new_id
 from cupola.logfile import read_log
@@ -33,7 +34,8 @@ class Driving:
         self.folder = Path(os.environ["CUPOLA_HOME"]) / "runs" / self.run
         self.folder.mkdir(parents=True)
         info = RunInfo(self.run, "test", "default", {})
-        self.pool = Pool(self.site, info, PipelineInfo(definition.name, "run:p"), self.folder, size, show=show)
+        echo = WorkerEcho(self.folder, show, False) if show is not None else None
+        self.pool = Pool(self.site, info, PipelineInfo(definition.name, "run:p"), self.folder, size, echo=echo)
         self.manifests: dict[tuple[int, str], Any] = {}
         self.landed: dict[str, dict[str, Any]] = {}
         self.starts: dict[int, Any] = {}

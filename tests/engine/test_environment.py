@@ -28,6 +28,9 @@ __all__ = ["machine", "own_wheels"]
 # What is made
 
 
+pytestmark = pytest.mark.skip(reason="environments of steps are not in use yet")
+
+
 def test_an_environment_holds_what_was_asked_for_and_this_very_cupola(machine):
     environment = machine.prepare("alpha<2")
     assert tell(environment, "alpha.VERSION, beta.VERSION") == "('1.0', '2.0')"
@@ -323,10 +326,16 @@ def test_cupola_among_the_requirements_is_the_one_that_runs(machine):
 
 
 def test_what_cupola_needs_to_hand_on_frames_comes_with_pandas(machine):
-    local_index.make_wheel(machine.index, "pandas", "1.5.3")
-    local_index.make_wheel(machine.index, "pyarrow", "26.0")
-    environment = machine.prepare("pandas", "alpha")
-    assert tell(environment, "__import__('pyarrow').VERSION") == "26.0"
+    for name, version, requires in (
+        ("pandas", "1.5.3", ["numpy"]), ("pandas", "2.2.3", ["numpy"]), ("numpy", "1.26.4", []), ("numpy", "2.3.0", []),
+        ("pyarrow", "25.0", []), ("pyarrow", "26.0", []),
+    ):  # fmt: skip
+        local_index.make_wheel(machine.index, name, version, requires=requires)
+    versions = "__import__('numpy').VERSION, __import__('pyarrow').VERSION"
+    assert tell(machine.prepare("pandas<2", "alpha"), versions) == "('1.26.4', '25.0')"
+    assert tell(machine.prepare("pandas", "alpha"), versions) == "('2.3.0', '26.0')"
+    # What was asked for itself is left as it is.
+    assert tell(machine.prepare("pandas<2", "numpy>=2", "pyarrow", "alpha"), versions) == "('2.3.0', '26.0')"
 
 
 def other_python() -> str:

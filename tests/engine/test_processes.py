@@ -136,17 +136,18 @@ while True:
 def test_children_that_are_born_while_the_tree_ends_are_ended_too(program: Callable[[str], Program]) -> None:
     root = program("""
 def start_another(*_):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if (child := os.fork()) == 0:
         time.sleep(60)
     say("newborn", child)
+    os.waitpid(child, 0)
+    os._exit(0)
 signal.signal(signal.SIGTERM, start_another)
 say("root")
-while True:
-    time.sleep(60)
+time.sleep(60)
 """)
     root.pid("root")
-    assert end_tree([root.process.pid], 2) == set()
+    assert end_tree([root.process.pid], 30) == set()
     assert not is_running(root.pid("newborn"))
 
 
@@ -221,7 +222,7 @@ worker = os.fork()
 if worker == 0:
     os.setsid()
     def leave_another(*_):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if (child := os.fork()) == 0:
             time.sleep(60)
         say("newborn", child)
@@ -231,7 +232,7 @@ if worker == 0:
     time.sleep(60)
 while not (here / "worker").exists(): time.sleep(0.005)
 if os.fork() == 0:
-    assert end_tree([worker], 2) == set()
+    assert end_tree([worker], 30) == set()
     say("ended")
     os._exit(0)
 os.wait(), os.wait()

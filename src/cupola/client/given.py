@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from cupola import values
-from cupola.snapshot import FromStep, Gather, Literal, Source
+from cupola.snapshot import Collect, FromStep, Gather, Literal, Source
 
 
 class Loadable(Protocol):
@@ -82,6 +82,8 @@ def resolve(source: Source, version_of: Callable[[int, str], Loadable]) -> Loada
     if isinstance(source, Literal):
         return Constant(source.value)
     if isinstance(source, FromStep):
+        return version_of(source.step, source.output)
+    if isinstance(source, Collect):
         return version_of(source.step, source.output)
     return Collection(source.kind, tuple(resolve(item, version_of) for item in source.items), source.keys)
 

@@ -106,9 +106,25 @@ def _program_module(file: str) -> ModuleType:
         # The name means something else, as that of a program `json.py` does.
         name, known = PROGRAM[-1], sys.modules.get(PROGRAM[-1])
     module = known or _execute(name, file)
-    for main in PROGRAM:
-        sys.modules[main] = module
+    sys.modules["__main__"] = _stand_in(module)
     return module
+
+
+def _stand_in(program: ModuleType) -> ModuleType:
+    """Return a `__main__` in which pickles find what the program defines.
+
+    It isn't the program's module itself, or `multiprocessing` would import the file in its children under a second
+    name.
+    """
+
+    def find(name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(program, name)
+
+    main = ModuleType("__main__")
+    main.__dict__["__getattr__"] = find
+    return main
 
 
 def _split(text: str, cwd: Path) -> tuple[str | None, str | None]:

@@ -19,7 +19,7 @@ from cupola.compiler.source import source_name
 from cupola.compiler.trace import Node, Output
 from cupola.entities.options import HOOKS, ArtifactConfig
 from cupola.files import File
-from cupola.snapshot import CodePart, FromStep, Literal, OutputSpec, Source, StepOptions, StepSpec
+from cupola.snapshot import CodePart, Collect, FromStep, Literal, OutputSpec, Source, StepOptions, StepSpec
 
 
 class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,6 +234,8 @@ def _wiring(source: Source) -> Wiring:
         return _OUTPUT
     if isinstance(source, Literal):
         return b"literal", source.value
+    if isinstance(source, Collect):
+        return (b"collect",)
     items = [part for item in source.items for part in _wiring(item)]
     return source.kind.encode(), *source.keys, str(len(source.items)).encode(), *items
 

@@ -6,7 +6,6 @@ can't be pickled, or not be read back, is stood in for by a `StepError` with the
 
 from __future__ import annotations
 
-import pickle
 import types
 from typing import Any, cast
 
@@ -70,6 +69,8 @@ def _carry(error: BaseException, left: list[int]) -> _Carried:
 
 
 def _pickle(error: BaseException) -> bytes:
+    import pickle  # here, since few steps fail
+
     try:
         return pickle.dumps(error)
     except Exception:  # the user's class and what it holds may refuse in any way
@@ -84,6 +85,8 @@ def _text(error: BaseException) -> str:
 
 
 def _rebuild(carried: _Carried) -> BaseException:
+    import pickle
+
     error: Any = None
     if carried.pickled:
         try:

@@ -11,6 +11,7 @@ from cupola.engine.carried import StepError
 from cupola.engine.wire import LINK_LOST, Died
 from cupola.entities.run import Failure, StepStatus
 from cupola.event import Usage
+from cupola.failures import Terminated, describe_failure
 from cupola.logfile import read_log
 from cupola.middleware import retry
 from cupola.middleware.limits import StepTimeout
@@ -83,6 +84,24 @@ def overdue_outcome(task: Task, usage: Usage) -> Outcome:
         failure=Failure(type=f"{kind.__module__}.{kind.__qualname__}", message=str(error), signal="SIGKILL"),
         error=error,
         again_after_s=_again_after_s(task, error),
+    )
+
+
+def stopped_attempt(outcome: Outcome | None, usage: Usage) -> Outcome:
+    """Return the outcome of an attempt that was to stop, whatever it made of that, unless it was done before."""
+    if outcome is not None:
+        if outcome.status is StepStatus.FAILED:
+            # The step turned the signal into an exception of its own, as a run that it started does.
+            outcome.status = StepStatus.CANCELLED
+        outcome.again_after_s = None
+        return outcome
+    error = Terminated("SIGTERM")
+    return Outcome(
+        status=StepStatus.CANCELLED,
+        recorded=Recorded(),
+        usage=usage,
+        failure=describe_failure(error, None),
+        error=error,
     )
 
 

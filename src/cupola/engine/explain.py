@@ -14,7 +14,7 @@ import msgspec
 from cupola import values
 from cupola.entities.run import RunRecord, StepRecord, StepStatus
 from cupola.errors import NotFound
-from cupola.snapshot import CodePart, FromStep, Gather, Literal, Snapshot, Source, StepSpec, decode_snapshot
+from cupola.snapshot import CodePart, Collect, FromStep, Gather, Literal, Snapshot, Source, StepSpec, decode_snapshot
 from cupola.store import OWNER, SnapshotOf, StepBefore, StepsOf, Store
 
 
@@ -285,6 +285,8 @@ def _source_text(source: Source | None) -> str:
     if isinstance(source, Literal):
         text = repr(values.decode(source.value))
         return text if len(text) <= 80 else text[:77] + "..."
+    if isinstance(source, Collect):
+        return "what the children of a mapped step put out"
     return "an output of another step" if isinstance(source, FromStep) else f"a {source.kind} with outputs"
 
 

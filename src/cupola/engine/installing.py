@@ -35,6 +35,7 @@ from cupola.engine.built import (
     seal,
     write_whole,
 )
+from cupola.engine.companions import find_missing
 from cupola.engine.indexes import index_settings
 from cupola.engine.sources import content_of, installed_cloudpickle
 from cupola.engine.uv import Uv, UvFailed, failure, open_uv
@@ -45,8 +46,6 @@ from cupola.journal import cannot_write, lock_run, read_holder
 from cupola.text import count, duration
 
 _POLL_S = 0.05
-# What Cupola's own handling of a library's values needs beside it.
-_COMPANIONS = {"pandas": "pyarrow"}
 _TELL_VERSION = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
 _RESOLVE = ("pip", "compile", "-", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-package", "cupola")
 
@@ -181,8 +180,8 @@ def _lock(job: _Job) -> str:
 
 def _resolve(job: _Job) -> str:
     making, lines = job.making, job.requirements.lines
-    asked = sum(not line.startswith("-") or line.startswith("-e") for line in lines)
-    making.progress(f"resolving {count(asked, 'requirement')} for Python {job.interpreter.minor}")
+    number = sum(not line.startswith("-") or line.startswith("-e") for line in lines)
+    making.progress(f"resolving {count(number, 'requirement')} for Python {job.interpreter.minor}")
     text = [*_no_index(), *lines, f"cupola @ {job.wheel.path.as_uri()}"]
     if (version := installed_cloudpickle()) and "cloudpickle" not in map(distribution_of, lines):
         text.append(f"cloudpickle=={version}")
@@ -193,11 +192,11 @@ def _resolve(job: _Job) -> str:
             write_whole(constraints, "\n".join(job.requirements.constraints).encode())
             arguments += ["--constraints", str(constraints)]
         lock = job.uv.run(*arguments, text="\n".join(text))
-        names = {distribution_of(line) for line in lock.splitlines()}
-        missing = [other for name, other in _COMPANIONS.items() if name in names and other not in names]
-        if missing:
-            making.progress(f"adding {', '.join(missing)}, which Cupola needs to hand values on")
-            lock = job.uv.run(*arguments, text="\n".join([*text, *missing]))
+        asked = frozenset(map(distribution_of, lines))
+        while missing := [line for line in find_missing(lock, asked) if line not in text]:
+            making.progress(f"resolving again with {', '.join(missing)}")
+            text += missing
+            lock = job.uv.run(*arguments, text="\n".join(text))
     except UvFailed as error:
         own = ", ".join(line for line in job.wheel.requires if "extra ==" not in line)
         raise failure(

@@ -55,15 +55,20 @@ class Lane(msgspec.Struct, frozen=True):
     python: str = ""
 
 
+OWN = Lane()
+
+
 class Nest:
-    """One nursery; used by the driver's thread only, which must outlive it.
+    """One nursery, which begins to start when this is made: 60 ms that the driver may spend on other things.
+
+    It is used by the driver's thread only, which must outlive it; `close` ends it.
 
     Attributes:
         link: Descriptor that is readable when the nursery has something to say or is gone.
         is_gone: Whether it ended.
     """
 
-    def __init__(self, setup: Setup, lane: Lane) -> None:
+    def __init__(self, lane: Lane = OWN) -> None:
         mine, theirs = socket.socketpair()
         self._socket = mine
         self.link: int = mine.fileno()
@@ -74,6 +79,9 @@ class Nest:
             self._pid = _spawn(theirs.fileno(), lane)
         finally:
             theirs.close()
+
+    def set_up(self, setup: Setup) -> None:
+        """Say what its workers begin with; called once, before `fork`."""
         self._send(setup)
 
     def fork(self, number: int, env: Mapping[str, str]) -> int:

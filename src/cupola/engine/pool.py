@@ -17,13 +17,13 @@ import msgspec
 
 from cupola.compiler.stepcompile import LiveStep
 from cupola.context import PipelineInfo, Recorded, RunInfo
-from cupola.engine import carried
-from cupola.engine.deaths import dead_outcome, memory_kills, overdue_outcome
-from cupola.engine.graph import read_steps
-from cupola.engine.nest import Lane, Nest, make_setup
+from cupola.engine.deaths import dead_outcome, memory_kills, overdue_outcome, stopped_attempt
+from cupola.engine.nest import OWN, Lane, Nest, make_setup
+from cupola.engine.orders import order_of, outcome_of
 from cupola.engine.processes import GRACE_S
 from cupola.engine.recipes import changed_code, make_recipe
 from cupola.engine.site import Site
+from cupola.engine.slots import Slot, boot_ticks, is_readable
 from cupola.engine.wire import (
     Begun,
     Born,
@@ -31,7 +31,6 @@ from cupola.engine.wire import (
     Done,
     Ended,
     FromWorker,
-    Order,
     Recipe,
     Unlike,
     cut_frames,
@@ -39,21 +38,17 @@ from cupola.engine.wire import (
     frame,
     write_all,
 )
-from cupola.engine.worker_echo import Show, WorkerEcho
-from cupola.entities.artifact import Manifest
+from cupola.engine.worker_echo import WorkerEcho
 from cupola.entities.run import StepStatus
 from cupola.event import Usage
-from cupola.failures import Terminated, describe_failure
+from cupola.failures import describe_failure
 from cupola.loglines import log_size
-from cupola.snapshot import FromStep, Gather, Source
 from cupola.worker import Outcome, Task
 
 _READ_BYTES = 256 * 1024
 _ECHO_S = 0.1
 _CUT_S = 0.2
 """How long a worker whose link ended is given to die before its step is taken to have closed the link."""
-_TICKS = os.sysconf("SC_CLK_TCK")
-_OWN = Lane()
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -72,43 +67,6 @@ class Landed(msgspec.Struct, frozen=True):
     worker: int
 
 
-class _Slot(msgspec.Struct, eq=False):
-    """A worker as the driver sees it.
-
-    Attributes:
-        number: Its number, from 1; a worker that takes the place of an ended one has its number and its log.
-        lane, env: What it was made for.
-        link: Descriptor of the link to it; -1 when that is closed.
-        pid: Its process id; 0 until the nursery said it.
-        task: What it runs; None when it is idle.
-        log_start, log_end: Where the output of the attempt began, and where the log ended last.
-        deadline: When an attempt that its timeout can't stop is ended; None when nothing is due.
-        is_cut: Whether the link ended, as it does when the worker dies or its step closes it.
-        ending: Why worker and attempt are being ended: `stopped`, `overdue`, `cut`, `failed`; else empty.
-        outcome: What became of the attempt, while its processes are being ended.
-        died: How the worker died.
-        taught: Recipes that it knows.
-    """
-
-    number: int
-    lane: Lane
-    env: Mapping[str, str]
-    link: int
-    log_end: int
-    pid: int = 0
-    task: Task | None = None
-    log_start: int = 0
-    started: int = 0
-    deadline: float | None = None
-    is_cut: bool = False
-    ending: str = ""
-    grace_s: float = GRACE_S
-    outcome: Outcome | None = None
-    died: Died | None = None
-    taught: set[int] = set()
-    buffer: bytearray = msgspec.field(default_factory=bytearray)
-
-
 class Pool:
     """Runs attempts in worker processes of this machine; used by the driver's thread only.
 
@@ -117,8 +75,8 @@ class Pool:
         run, pipeline: What steps may ask about them.
         folder: The run's folder.
         size: How many attempts run at once at most.
-        show: Shows what workers print, such as `Capture.show`; nothing when left out.
-        dim: Whether the names before shown lines are dimmed, as in a terminal.
+        echo: Shows what workers print; nobody does when left out.
+        nest: A nursery that was started beforehand; the pool closes it.
     """
 
     def __init__(
@@ -129,24 +87,24 @@ class Pool:
         folder: Path,
         size: int,
         *,
-        show: Show | None = None,
-        dim: bool = False,
+        echo: WorkerEcho | None = None,
+        nest: Nest | None = None,
     ) -> None:
         self._site = site
         self._folder = folder
         self._size = size
         self._run, self._pipeline = run, pipeline
         self._nests: dict[Lane, Nest] = {}
-        self._slots: dict[int, _Slot] = {}
-        self._links: dict[int, _Slot] = {}
-        self._busy: dict[int, _Slot] = {}
+        self._slots: dict[int, Slot] = {}
+        self._links: dict[int, Slot] = {}
+        self._busy: dict[int, Slot] = {}
         self._poll = select.poll()
         self._recipes: dict[int, tuple[Recipe, LiveStep]] = {}
         self._read = decoder(FromWorker)
         self._kills = memory_kills()
-        self._echo = WorkerEcho(folder, show, dim) if show is not None else None
+        self._echo = echo
         self._landed: list[Landed] = []
-        self._nest(_OWN)
+        self._adopt(OWN, nest or Nest())
 
     def free(self) -> int:
         """Return how many more attempts it takes now."""
@@ -167,12 +125,12 @@ class Pool:
         Raises:
             CupolaError: The step's function can neither be imported by a worker nor be sent to one.
         """
-        lane, env = python or _OWN, dict(extra_env or {})
+        lane, env = python or OWN, dict(extra_env or {})
         key = self._recipe_key(task)
         slot = self._find_slot(lane, env)
         slot.task = task
         slot.log_start = slot.log_end
-        slot.started = _boot_ticks()
+        slot.started = boot_ticks()
         self._busy[task.position] = slot
         if self._echo is not None:
             self._echo.begin(slot.number, task.spec.name, slot.log_start)
@@ -233,14 +191,18 @@ class Pool:
     def _nest(self, lane: Lane) -> Nest:
         known = self._nests.get(lane)
         if known is None or known.is_gone:
-            setup = make_setup(self._site, self._run, self._pipeline, self._folder, is_own=lane == _OWN)
-            known = self._nests[lane] = Nest(setup, lane)
-            self._poll.register(known.link, select.POLLIN)
+            known = self._adopt(lane, Nest(lane))
         return known
 
-    def _find_slot(self, lane: Lane, env: Mapping[str, str]) -> _Slot:
+    def _adopt(self, lane: Lane, nest: Nest) -> Nest:
+        self._nests[lane] = nest
+        self._poll.register(nest.link, select.POLLIN)
+        nest.set_up(make_setup(self._site, self._run, self._pipeline, self._folder, is_own=lane == OWN))
+        return nest
+
+    def _find_slot(self, lane: Lane, env: Mapping[str, str]) -> Slot:
         """Return an idle worker that fits, or a new one in place of an idle one that doesn't."""
-        other: _Slot | None = None
+        other: Slot | None = None
         for slot in self._slots.values():
             if slot.task is None:
                 if slot.lane == lane and slot.env == env:
@@ -254,19 +216,19 @@ class Pool:
             self._dismiss(other)
         return self._make(number, lane, env)
 
-    def _make(self, number: int, lane: Lane, env: Mapping[str, str]) -> _Slot:
+    def _make(self, number: int, lane: Lane, env: Mapping[str, str]) -> Slot:
         link = self._nest(lane).fork(number, env)
-        slot = _Slot(number, lane, env, link, log_size(self._folder, number))
+        slot = Slot(number, lane, env, link, log_size(self._folder, number))
         self._slots[number] = self._links[link] = slot
         self._poll.register(link, select.POLLIN)
         return slot
 
-    def _dismiss(self, slot: _Slot) -> None:
+    def _dismiss(self, slot: Slot) -> None:
         """Let an idle worker go; it ends when its link does."""
         self._close_link(slot)
         del self._slots[slot.number]
 
-    def _close_link(self, slot: _Slot) -> None:
+    def _close_link(self, slot: Slot) -> None:
         if slot.link >= 0:
             self._poll.unregister(slot.link)
             del self._links[slot.link]
@@ -280,25 +242,15 @@ class Pool:
             self._recipes[key] = make_recipe(key, task.live, task.spec, self._site.blobs), task.live
         return key
 
-    def _order(self, slot: _Slot, key: int) -> None:
+    def _order(self, slot: Slot, key: int) -> None:
         task = slot.task
         assert task is not None
         data = b""
         if key not in slot.taught:
             slot.taught.add(key)
             data = frame(self._recipes[key][0])
-        order = Order(
-            position=task.position,
-            recipe=key,
-            spec=task.spec,
-            options=task.options,
-            attempt=task.attempt,
-            tries=task.tries,
-            manifests=_manifests_of(task),
-            env=slot.env,
-        )
         try:
-            write_all(slot.link, data + frame(order))
+            write_all(slot.link, data + frame(order_of(task, key, slot.env)))
         except OSError:
             return  # it died just now, which the nursery is about to say
 
@@ -324,7 +276,7 @@ class Pool:
                 if nest.is_gone:
                     self._lose(lane, nest)
 
-    def _hear_worker(self, slot: _Slot) -> None:
+    def _hear_worker(self, slot: Slot) -> None:
         try:
             data = os.read(slot.link, _READ_BYTES)
         except OSError:
@@ -340,7 +292,7 @@ class Pool:
         for message in cut_frames(slot.buffer):
             self._take(slot, self._read.decode(message))
 
-    def _take(self, slot: _Slot, message: Begun | Unlike | Done) -> None:
+    def _take(self, slot: Slot, message: Begun | Unlike | Done) -> None:
         task = slot.task
         if task is None:
             return
@@ -353,14 +305,14 @@ class Pool:
             case Done():
                 slot.log_end = message.log_end
                 slot.deadline = None
-                outcome = _outcome_of(message)
+                outcome = outcome_of(message)
                 if slot.ending or message.is_timeout or outcome.status is StepStatus.CANCELLED:
                     slot.outcome = outcome
                     self._end(slot, "failed", GRACE_S)
                 else:
                     self._land(slot, outcome)
 
-    def _teach_again(self, slot: _Slot, task: Task, message: Unlike) -> None:
+    def _teach_again(self, slot: Slot, task: Task, message: Unlike) -> None:
         """Send a step by value whose module has other values in the driver than after an import; never other code."""
         recipe, live = self._recipes[message.recipe]
         try:
@@ -396,9 +348,9 @@ class Pool:
             slot.died = slot.died or Died(slot.pid, -1, "SIGKILL", 0.0, 0)
             self._land_ended(slot)
 
-    def _bury(self, slot: _Slot, nest: Nest, died: Died) -> None:
+    def _bury(self, slot: Slot, nest: Nest, died: Died) -> None:
         """Note how a worker died, after all that it had said; end what its step left."""
-        while slot.link >= 0 and _is_readable(slot.link):
+        while slot.link >= 0 and is_readable(slot.link):
             self._hear_worker(slot)
         slot.died = died
         if self._slots.get(slot.number) is not slot:
@@ -410,7 +362,7 @@ class Pool:
             slot.ending = "failed"
             nest.end(slot.pid, GRACE_S, slot.started)
 
-    def _end(self, slot: _Slot, why: str, grace_s: float) -> None:
+    def _end(self, slot: Slot, why: str, grace_s: float) -> None:
         if slot.ending:
             return
         slot.ending, slot.grace_s = why, grace_s
@@ -438,7 +390,7 @@ class Pool:
 
     # Landing.
 
-    def _land_ended(self, slot: _Slot) -> None:
+    def _land_ended(self, slot: Slot) -> None:
         """Land an attempt whose processes are gone."""
         task, died = slot.task, slot.died
         assert task is not None
@@ -447,7 +399,7 @@ class Pool:
         usage = Usage(died.cpu_s, died.peak_bytes)
         outcome = slot.outcome
         if slot.ending == "stopped":
-            outcome = _stopped(outcome, usage)
+            outcome = stopped_attempt(outcome, usage)
         elif outcome is None and slot.ending == "overdue":
             outcome = overdue_outcome(task, usage)
         elif outcome is None:
@@ -458,7 +410,7 @@ class Pool:
         del self._slots[slot.number]
         self._land(slot, outcome)
 
-    def _land(self, slot: _Slot, outcome: Outcome) -> None:
+    def _land(self, slot: Slot, outcome: Outcome) -> None:
         task = slot.task
         assert task is not None
         if self._echo is not None:
@@ -466,60 +418,3 @@ class Pool:
         del self._busy[task.position]
         slot.task = None
         self._landed.append(Landed(task.position, outcome, slot.log_end, slot.number))
-
-
-def _boot_ticks() -> int:
-    """Return the time since the boot as the system counts it for the start of a process; 0 where it doesn't."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return int(time.clock_gettime(clock) * _TICKS) - 1 if clock is not None else 0
-
-
-def _is_readable(file: int) -> bool:
-    poll = select.poll()
-    poll.register(file, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _stopped(outcome: Outcome | None, usage: Usage) -> Outcome:
-    """Return the outcome of an attempt that was to stop, whatever it made of that, unless it was done before."""
-    if outcome is not None:
-        if outcome.status is StepStatus.FAILED:
-            # The step turned the signal into an exception of its own, as a run that it started does.
-            outcome.status = StepStatus.CANCELLED
-        outcome.again_after_s = None
-        return outcome
-    error = Terminated("SIGTERM")
-    return Outcome(
-        status=StepStatus.CANCELLED,
-        recorded=Recorded(),
-        usage=usage,
-        failure=describe_failure(error, None),
-        error=error,
-    )
-
-
-def _outcome_of(done: Done) -> Outcome:
-    return Outcome(
-        status=done.status,
-        recorded=done.recorded or Recorded(),
-        usage=done.usage,
-        outputs=done.outputs,
-        failure=done.failure,
-        error=carried.unpack(done.error, done.failure) if done.failure is not None else None,
-        again_after_s=done.again_after_s,
-    )
-
-
-def _manifests_of(task: Task) -> tuple[tuple[int, str, Manifest], ...]:
-    """Return the manifests of the outputs that a step reads."""
-    if not read_steps(task.spec):
-        return ()
-    found: dict[tuple[int, str], Manifest] = {}
-    pending: list[Source] = list(task.spec.inputs.values())
-    while pending:
-        source = pending.pop()
-        if isinstance(source, FromStep):
-            found[source.step, source.output] = task.manifests[source.step, source.output]
-        elif isinstance(source, Gather):
-            pending += source.items
-    return tuple((step, output, manifest) for (step, output), manifest in found.items())

@@ -118,9 +118,10 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> boo
 def end_tree(pids: Iterable[int], grace_s: float = GRACE_S) -> set[int]:
     """End processes and all that descend from them: SIGTERM, up to `grace_s` seconds, SIGKILL.
 
-    Those in sessions of their own are ended too, and those that are started meanwhile. Process 1 and this process are
-    never touched; where this process is named or stands below one that is, only what it started is ended. Nor is a
-    process that got the id of one that ended. Daemons are found where a subreaper adopted them (`become_subreaper`).
+    Those in sessions of their own are ended too, and those that are started meanwhile. Daemons are found where a
+    subreaper adopted them (`become_subreaper`). Never touched are process 1, a process that got the id of one that
+    ended, and this process: where it is named, what it started is ended; where it only stands below one that is named,
+    what it started is left alone as well.
 
     Returns:
         Those that still run: the system didn't let this process end them, or they wait for a device.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from cupola.engine.capacity import Capacity, Gpu
 from cupola.engine.holders import Holders, read_books
 from cupola.engine.shares import Share, choose_gpus, goes_first, lacking, needed, of_type
 from cupola.entities.resources import Amounts
-from cupola.errors import ConfigError
+from cupola.errors import ConfigError, CupolaError
 from cupola.suggest import nearest
 from cupola.text import size
 
@@ -134,28 +135,7 @@ class HostResources:
             # A forked child has nothing of what its parent has.
             self._process, self._shares, self._waiting = os.getpid(), {}, {}
         with self._holders.alone() as is_alone:
-            if not is_alone:
-                return None
-            others = self._holders.read_others()
-            key = need.run, need.step
-            number = self._waiting.get(key) or self._holders.next_number([*others, *self._shares.values()])
-            asked = self._share(number, need, wanted)
-            gpus = self._choose(asked, [*others, *self._shares.values()])
-            self._waiting.pop(key, None)
-            if gpus is None:
-                self._waiting[key] = number
-                self._shares[number] = asked
-            else:
-                ids = tuple(gpu.id for gpu in gpus)
-                self._shares[number] = msgspec.structs.replace(asked, gpus=ids, is_held=True)
-            try:
-                self._holders.write(self._shares.values())
-            except BaseException:
-                # Also a signal: what its caller didn't get is not taken.
-                self._shares.pop(number, None)
-                self._waiting.pop(key, None)
-                raise
-        return Lease(number, need, gpus, f"{number}:{self._folder}") if gpus is not None else None
+            return self._decide(need, wanted) if is_alone else None
 
     def release(self, lease: Lease) -> None:
         """Give back what a step had; does nothing when called again."""
@@ -209,6 +189,27 @@ class HostResources:
         model = need.amounts.gpu_type
         if model and len(of_type(self._gpus, model)) < (need.amounts.gpu or 0):
             raise _wrong_type(need, self._gpus)
+
+    def _decide(self, need: Need, wanted: dict[str, float]) -> Lease | None:
+        others = self._holders.read_others()
+        key = need.run, need.step
+        number = self._waiting.pop(key, 0) or self._holders.next_number([*others, *self._shares.values()])
+        asked = self._share(number, need, wanted)
+        gpus = self._choose(asked, [*others, *self._shares.values()])
+        ids = tuple(gpu.id for gpu in gpus or ())
+        self._shares[number] = msgspec.structs.replace(asked, gpus=ids, is_held=gpus is not None)
+        try:
+            self._holders.write(self._shares.values())
+        except BaseException:
+            # Also a signal, which may come when it is written already: what the caller doesn't get is not taken.
+            del self._shares[number]
+            with suppress(CupolaError):
+                self._holders.write(self._shares.values())
+            raise
+        if gpus is None:
+            self._waiting[key] = number
+            return None
+        return Lease(number, need, gpus, f"{number}:{self._folder}")
 
     def _share(self, number: int, need: Need, wanted: dict[str, float]) -> Share:
         return Share(

@@ -43,10 +43,12 @@ def write_batch(batch: Batch, epoch: int, head: int, digest: bytes, size_bytes: 
 def _write_steps(batch: Batch) -> None:
     # A step that is not open is new: one that finished already makes the whole batch fail, and then itself a dead
     # letter.
-    run, new, open_before = batch.run.number, [], []
+    run = batch.run.number
+    new: list[tuple[object, ...]] = []
+    open_before: list[tuple[object, ...]] = []
     for position, step in batch.steps.items():
         (open_before if step.is_stored else new).append(_step_row(run, position, step))
-    insert_rows(batch.db, "INSERT", "step", new)
+    insert_rows(batch.db, "INSERT OR FAIL", "step", new)
     insert_rows(batch.db, "REPLACE", "step", open_before)
 
 

@@ -12,7 +12,11 @@ ROWS = 25
 
 
 def insert_rows(db: sqlite3.Connection, verb: str, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows of one width, in their order; `verb` is `INSERT`, `REPLACE` or `INSERT OR IGNORE`."""
+    """Insert rows of one width, in their order, inside a savepoint.
+
+    `verb` is `INSERT OR FAIL`, `INSERT OR IGNORE` or `REPLACE`. A plain `INSERT` would undo a statement that fails half
+    way, and copy each page before for that; whoever holds the savepoint undoes it all anyway.
+    """
     if not rows:
         return
     width = len(rows[0])

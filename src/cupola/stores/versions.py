@@ -90,7 +90,7 @@ def write_versions(
             )
         )  # fmt: skip
     _write_artifacts(db, project, artifacts)
-    insert_rows(db, "INSERT", "version", rows)
+    insert_rows(db, "INSERT OR FAIL", "version", rows)
     return refused
 
 
@@ -118,7 +118,7 @@ _LAST = (
 
 def _write_artifacts(db: sqlite3.Connection, project: str, artifacts: Mapping[str, _Artifact]) -> None:
     new = [(item.key, project, name, item.created_at, 0) for name, item in artifacts.items() if item.is_new]
-    insert_rows(db, "INSERT", "artifact", new)
+    insert_rows(db, "INSERT OR FAIL", "artifact", new)
 
 
 def _name_version(
