@@ -31,6 +31,9 @@ from cupola.entities.resources import Amounts, read_bytes
 # What users write
 
 
+pytestmark = pytest.mark.skip(reason="slots of a host are not in use yet")
+
+
 @pytest.mark.feature("ENG-02")
 def test_resources_name_slots_beside_the_known_kinds() -> None:
     said = Resources(cpu=2, memory="8GiB", gpu=1, gpu_type="a100", licence=1, db=0.5)
