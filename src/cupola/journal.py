@@ -382,10 +382,12 @@ def forget_cancel(folder: Path) -> None:
 
 def fenced(folder: Path) -> Fenced:
     """Return the error of a driver whose run another one has taken over."""
-    winner = read_holder(folder)
+    home, run = folder.parent.parent, folder.name
+    # The other one may have finished the run meanwhile.
+    winner = read_holder(folder) or read_holder(finished_folder(home, run))
     who = f"process {winner.pid} on {winner.host}" if winner else "another driver"
     return Fenced(
-        f"run {folder.name} was taken over by {who}: nothing of this process is recorded any more",
+        f"run {run} was taken over by {who}: nothing of this process is recorded any more",
         where=str(folder),
         fix="let that one go on; `cupola ps` shows it",
     )

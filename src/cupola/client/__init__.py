@@ -8,7 +8,31 @@ from __future__ import annotations
 from cupola.late import TYPE_CHECKING, late_modules
 
 if TYPE_CHECKING:
-    from cupola.client import again, cancel, code, configuration, describe, draw, lineage, page, plain, stored
+    from cupola.client import (
+        again,
+        cancel,
+        code,
+        configuration,
+        describe,
+        draw,
+        lineage,
+        page,
+        plain,
+        reproduce,
+        stored,
+    )
 
-__all__ = ["again", "cancel", "code", "configuration", "describe", "draw", "lineage", "page", "plain", "stored"]
+__all__ = [
+    "again",
+    "cancel",
+    "code",
+    "configuration",
+    "describe",
+    "draw",
+    "lineage",
+    "page",
+    "plain",
+    "reproduce",
+    "stored",
+]
 __getattr__ = late_modules(__name__, *__all__)

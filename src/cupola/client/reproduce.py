@@ -21,6 +21,7 @@ import msgspec
 from cupola.client.connect import Connection
 from cupola.client.reading import RunReader
 from cupola.client.replay import Replay, Replayed, moved
+from cupola.client.reproduction import Changed, FirstDifference, Reproduction
 from cupola.engine.environment import prepare
 from cupola.engine.provenance.archive import read_archive, restore_archive
 from cupola.engine.provenance.facts import UNKNOWN
@@ -34,56 +35,6 @@ _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "cupola"})
 _LAST_LETTERS = 2000
 _GRACE_S = 15.0
 """How long a run that is stopped gets to end by itself, in seconds."""
-
-
-class Changed(msgspec.Struct, frozen=True):
-    """Something of the environment that is not what it was: None where it wasn't, or isn't, there."""
-
-    name: str
-    then: str | None
-    now: str | None
-
-
-class FirstDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """The first output, in the order of the graph, that is not what it was.
-
-    Attributes:
-        step, output: Which; the output is empty when the step as a whole ended otherwise.
-        then, now: Digests of the values, or how the step ended.
-        reason: What is known of why, in one sentence.
-    """
-
-    step: str
-    output: str
-    then: str
-    now: str
-    reason: str
-
-
-class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of reproducing a run.
-
-    Attributes:
-        run, name: The run.
-        compared: How many outputs were compared.
-        difference: The first that differs; None when all are equal.
-        environment: What of the environment is not what it was.
-        notes: What a person should know besides.
-        folder: The scratch folder, if it was kept: the code is in `source`, the store in `home`.
-    """
-
-    run: str
-    name: str
-    compared: int
-    difference: FirstDifference | None
-    environment: tuple[Changed, ...] = ()
-    notes: tuple[str, ...] = ()
-    folder: str = ""
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether all outputs have the digests that they had."""
-        return self.difference is None
 
 
 def reproduce(reader: RunReader, *, keep: bool = False, show: int | None = None) -> Reproduction:

@@ -181,7 +181,8 @@ class _Tree:
         """Kill what runs. All are stopped first, so that none can start another while they are found."""
         for _round in range(_ROUNDS):
             self.send(signal.SIGSTOP)
-            if not self.look():
+            # Twice, since a list of children may lack one while another of them is reaped.
+            if not self.look() and not self.look():
                 break
         self.send(signal.SIGKILL)
 

@@ -108,8 +108,9 @@ class Gathering:
         folder = Facts({"folder": self._folder} if self._folder else {})
         parts = (code, source, folder, gather_surroundings(self._blobs, self._snapshot))
         self._done = Facts(
-            {name: storable_text(text) for part in parts for name, text in part.facts.items()},
-            {name: blob for part in parts for name, blob in part.blobs.items()},
+            # By name, as encoded events have them, so that a rebuilt store shows them in the same order.
+            dict(sorted((name, storable_text(text)) for part in parts for name, text in part.facts.items())),
+            dict(sorted((name, blob) for part in parts for name, blob in part.blobs.items())),
         )
         return self._done
 
