@@ -16,7 +16,7 @@ import pytest
 from cupola import Client
 from cupola.client.reproduction import Changed, Reproduction
 
-pytestmark = [pytest.mark.feature("ENG-11"), pytest.mark.skip(reason="the driver doesn't gather facts yet")]
+pytestmark = pytest.mark.feature("ENG-11")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 CHAIN = """

@@ -11,7 +11,8 @@ from cupola.cli.show import find_run
 
 WHICH = (
     "resume goes on with a run that did not end well, with the same parameters and code. rerun makes a new run that "
-    "takes over what still holds, with other parameters or edited code."
+    "takes over what still holds, with other parameters or edited code. reproduce checks in a clean place that a run "
+    "gives the same results again."
 )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from cupola import client
 from cupola.cli.again import WHICH
 from cupola.cli.arguments import Parser
 from cupola.cli.output import print_json, print_page
@@ -33,8 +32,7 @@ def reproduce(given: Sequence[str]) -> int:
     parser.option("--keep", action="store_true", help="keep the scratch folder and say where it is")
     parser.option("--json", action="store_true", help="print a JSON object; what the pipeline prints goes to stderr")
     chosen = parser.read(given)
-    reader = find_run(chosen.run).reader
-    found = client.reproduce.reproduce(reader, keep=chosen.keep, show=2 if chosen.json else 1)
+    found = find_run(chosen.run).reproduce(keep=chosen.keep, show=2 if chosen.json else 1)
     if chosen.json:
         print_json(reproduction_json(found))
     else:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cupola import logfile
     from cupola.client.code import Code
     from cupola.client.page import Page
+    from cupola.client.reproduction import Reproduction
     from cupola.engine.explain import CacheReport
 
 
@@ -333,6 +334,20 @@ class Run(Ran):
         if error is not None:
             raise error
         return run
+
+    def reproduce(self, *, keep: bool = False, show: int | None = None) -> Reproduction:
+        """Run it again from its archived code, in a process and store of its own, and compare the outputs.
+
+        Args:
+            keep: Whether the scratch folder is kept to be looked at.
+            show: Descriptor that what the pipeline prints goes to; nowhere when left out.
+
+        Raises:
+            Conflict: It isn't over.
+            NotFound: Its code wasn't archived.
+            Damaged: Parts of the archive are gone.
+        """
+        return client.reproduce.reproduce(self._reader, keep=keep, show=show)
 
     def page(self) -> Page:
         """Return what is worth saying of the run, as data."""

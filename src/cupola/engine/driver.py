@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from cupola.compiler.compile import Compiled
+from cupola.compiler.source import program_file
 from cupola.context import PipelineInfo, RunInfo
+from cupola.engine import provenance
 from cupola.engine.cache import CacheLookup, read_inputs
 from cupola.engine.fan import resolve
 from cupola.engine.graph import Graph
@@ -27,13 +29,25 @@ from cupola.engine.resume import Given
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import Failure, RunStatus, StepStatus
-from cupola.event import RunFinished, RunMoved, StepFailed, StepFinished, StepRetrying, StepsSkipped, StepStarted
+from cupola.event import (
+    RunFacts,
+    RunFinished,
+    RunMoved,
+    StepFailed,
+    StepFinished,
+    StepRetrying,
+    StepsSkipped,
+    StepStarted,
+)
 from cupola.failures import describe_failure
 from cupola.ids import now
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.surroundings import keep_surroundings
 from cupola.snapshot import Snapshot, StepSpec
 from cupola.worker import Outcome, Services, Task, run_task
+
+if TYPE_CHECKING:
+    from cupola.engine.provenance.gather import Gathering
 
 
 class Log(Protocol):
@@ -92,6 +106,7 @@ class Driver:
     def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, given: Given) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
+        self._gathering: Gathering | None = None
         self._site = site
         self._recorder = desk.recorder
         self._log = desk.log
@@ -172,6 +187,7 @@ class Driver:
             entry, note = self._cache.find(spec, options, inputs)
         if entry is not None and not _is_verified(options.cache_verify):
             self._recorder.record(cached_event(position, inputs, entry))
+            self._gather()
             self._keep(position, [(version.output, version.manifest) for version in entry.outputs if not version.saved])
             self._reporter.step_finished(spec.name, StepStatus.CACHED, entry.duration_s)
             self._end_child(position)
@@ -231,6 +247,7 @@ class Driver:
     def _attempt(self, flight: Flight) -> None:
         task = flight.task
         self._recorder.record(StepStarted(now(), task.position, task.attempt, self._log_end))
+        self._gather()
         self._reporter.step_started(task.spec.name, task.attempt)
         try:
             with self._interrupts.stopping(f"step {task.spec.name}"):
@@ -343,7 +360,17 @@ class Driver:
         for cause, positions in never.items():
             self._recorder.record(StepsSkipped(now(), tuple(positions), cause))
 
+    def _gather(self) -> Gathering:
+        """Begin, once for the run, to find out what it is made from; git works while the first step does."""
+        if self._gathering is None:
+            self._gathering = provenance.gather.start_gathering(
+                self._site.root, self._site.blobs, program=program_file(), snapshot=self._snapshot
+            )
+        return self._gathering
+
     def _finish(self) -> Verdict:
+        facts = self._gather().wait(self._interrupts.is_stopped)
+        self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
         failed_step, outcome = self._failed or (-1, None)
         if self._interrupts.signal:
             status = RunStatus.CANCELLED

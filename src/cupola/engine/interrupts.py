@@ -77,6 +77,11 @@ class Interrupts:
         if self.reason:
             self.signal = "SIGTERM"
 
+    def is_stopped(self) -> bool:
+        """Tell whether the run is to stop, by a signal or by another process's wish."""
+        self.look()
+        return bool(self.signal)
+
     @contextmanager
     def stopping(self, what: str) -> Generator[None]:
         """Let signals raise inside: `what` is stopped by them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from cupola.engine.provenance.checkout import Checkout
     from cupola.engine.provenance.process import Answer, Call
 
+PATIENCE_S, PATIENCE_STOPPED_S = 10.0, 0.5
+"""How long the end of a run waits for the facts, and that of a run that is to stop, in seconds."""
+_LOOK_S = 0.1
 SMALL_ENTRIES = 1000
 """Files and folders that are looked at in place."""
 SMALL_FILES, SMALL_BYTES = 100, 4 * 2**20
@@ -74,6 +78,15 @@ class Gathering:
     def poll(self) -> Facts | None:
         """Return the facts when all are there, without waiting; in between, do what has to be done in place."""
         return self._gather_safely(0.0)
+
+    def wait(self, is_stopped: Callable[[], bool]) -> Facts:
+        """Return the facts at the end of a run, sooner when it is to stop; what isn't known by then is unknown."""
+        began = time.monotonic()
+        while (found := self._gather_safely(_LOOK_S)) is None:
+            patience_s = PATIENCE_STOPPED_S if is_stopped() else PATIENCE_S
+            if time.monotonic() - began > patience_s:
+                return self._complete(f"it wasn't found out within {patience_s:g} s")
+        return found
 
     def finish(self, timeout_s: float) -> Facts:
         """Return the facts; what isn't known after so many seconds is unknown."""
