@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cupola.authoring.steps import Step, step
     from cupola.client.client import Client
     from cupola.client.views import ArtifactVersion, Run, StepRun
-    from cupola.compiler.trace import Output
+    from cupola.compiler.nodes import Output
     from cupola.context import get_step_context, progress
     from cupola.entities.options import ArtifactConfig, CachePolicy, Image, Model, Retry
     from cupola.entities.resources import Resources
@@ -60,7 +60,7 @@ _HOMES = {
     "cupola.authoring.steps": ("Step", "step"),
     "cupola.client.client": ("Client",),
     "cupola.client.views": ("ArtifactVersion", "Run", "StepRun"),
-    "cupola.compiler.trace": ("Output",),
+    "cupola.compiler.nodes": ("Output",),
     "cupola.context": ("get_step_context", "progress"),
     "cupola.entities.options": ("ArtifactConfig", "CachePolicy", "Image", "Model", "Retry"),
     "cupola.entities.resources": ("Resources",),

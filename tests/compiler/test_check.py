@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cupola.compiler.check import RULES, check_graph, find_problems, unknown_step
-from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, tracing
+from cupola.compiler.nodes import Output, PipelineDefinition, StepDefinition
+from cupola.compiler.trace import add_call, tracing
 from cupola.entities.options import PipelineKnobs, StepKnobs
 from cupola.errors import CompileError
 

@@ -14,9 +14,9 @@ from cupola.compiler.binding import match
 from cupola.compiler.callsite import caller_place
 from cupola.compiler.known import remember
 from cupola.compiler.loading import importing
+from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.requests import Request, compile_request
 from cupola.compiler.signature import read_signature
-from cupola.compiler.trace import PipelineDefinition
 from cupola.engine.display import make_reporter
 from cupola.engine.launch import launch_run
 from cupola.engine.reporter import Screen, Silent

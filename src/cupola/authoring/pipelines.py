@@ -13,9 +13,10 @@ from cupola.authoring.steps import own_name, refuse_shadowing
 from cupola.compiler.annotations import place_of
 from cupola.compiler.binding import bind, call_bound
 from cupola.compiler.callsite import caller_place
+from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import adopt
-from cupola.compiler.trace import PipelineDefinition, current_trace, nested_in
+from cupola.compiler.trace import current_trace, nested_in
 from cupola.entities.options import PipelineKnobs, merge_knobs
 from cupola.errors import CompileError
 from cupola.snapshot import Snapshot

@@ -16,7 +16,8 @@ from cupola.authoring.plain import is_plain_call
 from cupola.client.client import Client
 from cupola.client.views import ArtifactVersion, Run, StepRun
 from cupola.compiler.names import name_problem
-from cupola.compiler.trace import PipelineDefinition, StepDefinition, add_call, current_trace
+from cupola.compiler.nodes import PipelineDefinition, StepDefinition
+from cupola.compiler.trace import add_call, current_trace
 from cupola.context import (
     Recorded,
     RunInfo,

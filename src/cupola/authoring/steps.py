@@ -16,8 +16,9 @@ from cupola.authoring.arguments import StepArguments, read_knobs
 from cupola.authoring.plain import call_plainly
 from cupola.compiler.annotations import label_of, place_of
 from cupola.compiler.callsite import caller_place
+from cupola.compiler.nodes import Output, PipelineDefinition, StepDefinition
 from cupola.compiler.source import adopt
-from cupola.compiler.trace import Output, PipelineDefinition, StepDefinition, add_call, current_trace
+from cupola.compiler.trace import add_call, current_trace
 from cupola.entities.options import PipelineKnobs, StepKnobs, merge_knobs
 from cupola.errors import CompileError
 

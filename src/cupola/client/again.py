@@ -19,10 +19,10 @@ from cupola.client.views import Run
 from cupola.compiler.compile import Compiled
 from cupola.compiler.known import recall, remember
 from cupola.compiler.loading import load_target
+from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.rebind import edited_steps, rebind
 from cupola.compiler.requests import Request, compile_request
 from cupola.compiler.signature import read_signature
-from cupola.compiler.trace import PipelineDefinition
 from cupola.engine.display import make_reporter
 from cupola.engine.launch import launch_run, resume_run
 from cupola.engine.reporter import Reporter, Screen, Silent

@@ -10,9 +10,9 @@ from cupola.artifacts.blobs import Blobs
 from cupola.client.connect import connect
 from cupola.client.reading import RunReader
 from cupola.client.views import Run, StepRun
+from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.requests import source_root
 from cupola.compiler.source import program_file
-from cupola.compiler.trace import PipelineDefinition
 from cupola.engine.launch import Audience, Launched
 from cupola.engine.provenance.masking import mask_command
 from cupola.engine.site import Site

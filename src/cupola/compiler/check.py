@@ -12,8 +12,8 @@ from typing import Any, cast
 from cupola.compiler.annotations import NO_ANNOTATION, place_of, type_text
 from cupola.compiler.assignable import is_assignable, is_instance
 from cupola.compiler.names import name_problem
+from cupola.compiler.nodes import Node, Output, PipelineDefinition
 from cupola.compiler.signature import OutputDeclaration, Parameter
-from cupola.compiler.trace import Node, Output, PipelineDefinition
 from cupola.errors import CompileError, ConfigError
 from cupola.suggest import nearest
 

@@ -17,12 +17,13 @@ from cupola import values
 from cupola.compiler import check
 from cupola.compiler.binding import call_bound
 from cupola.compiler.config import ParamLayer, resolve_params
+from cupola.compiler.nodes import Output, PipelineDefinition
 from cupola.compiler.options import KnobLayer
 from cupola.compiler.overwritten import refuse_overwritten
 from cupola.compiler.signature import Signature, read_signature
 from cupola.compiler.source import source_name
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
-from cupola.compiler.trace import Output, PipelineDefinition, Trace, tracing, wire
+from cupola.compiler.trace import Trace, tracing, wire
 from cupola.entities.options import HOOKS, PipelineKnobs, merge_knobs
 from cupola.errors import CompileError, ConfigError
 from cupola.snapshot import Literal, RunOutput, Snapshot, encode_snapshot, snapshot_id

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.source import source_name
-from cupola.compiler.trace import PipelineDefinition
 
 _known: dict[tuple[str, str], PipelineDefinition] = {}
 

@@ -15,9 +15,9 @@ import msgspec
 from msgspec import UNSET
 
 from cupola import values
+from cupola.compiler.nodes import Node
 from cupola.compiler.requirements import own_file, read_requirements, recordable
 from cupola.compiler.source import file_of, program_root, relative_path, root_of, source_name, underlying
-from cupola.compiler.trace import Node
 from cupola.entities.options import (
     HOOKS,
     CachePolicy,

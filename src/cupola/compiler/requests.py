@@ -20,9 +20,9 @@ from cupola.compiler.config import (
     read_config_file,
     resolve_params,
 )
+from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import root_of, underlying
-from cupola.compiler.trace import PipelineDefinition
 from cupola.entities.options import HOOKS, merge_knobs
 from cupola.files import set_source_root
 

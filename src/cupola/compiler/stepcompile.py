@@ -12,11 +12,11 @@ import msgspec
 from msgspec import UNSET
 
 from cupola import digest, values
+from cupola.compiler.nodes import Node, Output
 from cupola.compiler.options import KnobLayer, plain_options, step_knobs
 from cupola.compiler.reach import code_parts
 from cupola.compiler.signature import OutputDeclaration
 from cupola.compiler.source import source_name
-from cupola.compiler.trace import Node, Output
 from cupola.entities.options import HOOKS, ArtifactConfig
 from cupola.files import File
 from cupola.snapshot import CodePart, Collect, FromStep, Literal, OutputSpec, Source, StepOptions, StepSpec

@@ -18,12 +18,12 @@ import msgspec
 from cupola import digest
 from cupola.artifacts.blobs import Blobs
 from cupola.compiler.loading import import_for_worker
+from cupola.compiler.nodes import StepDefinition
 from cupola.compiler.objects import instance_attributes
 from cupola.compiler.reach import code_parts
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import is_installed, module_file
 from cupola.compiler.stepcompile import LiveStep
-from cupola.compiler.trace import StepDefinition
 from cupola.engine.wire import Recipe
 from cupola.errors import CodeChanged, CupolaError
 from cupola.records import PROGRAM

@@ -1,0 +1,179 @@
+"""What a traced pipeline is made of: definitions of steps and pipelines, step calls, and outputs in place of values.
+
+Data only; `trace` collects it while a pipeline function runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, TypeVar
+
+import msgspec
+
+from cupola.compiler.callsite import CallSite, caller_place
+from cupola.compiler.signature import OutputDeclaration, Signature
+from cupola.entities.options import PipelineKnobs, StepKnobs
+from cupola.errors import CompileError
+from cupola.snapshot import Source
+
+T = TypeVar("T")
+
+
+class StepDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A function marked as a step.
+
+    Attributes:
+        function: The user's function.
+        name: Name given by `name=` or of the function.
+        knobs: What the decorator said.
+        overrides: What `with_options` said.
+        label: Invocation name given by `named`, else empty.
+        after: Steps that must be over before.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    knobs: StepKnobs
+    overrides: StepKnobs = StepKnobs()
+    label: str = ""
+    after: tuple[Output[Any], ...] = ()
+
+
+class PipelineDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A function marked as a pipeline; attributes as in `StepDefinition`.
+
+    Attributes:
+        subject: The user's function that name, parameters and place are taken from, where it isn't `function` itself.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    knobs: PipelineKnobs
+    overrides: PipelineKnobs = PipelineKnobs()
+    subject: Callable[..., Any] | None = None
+
+    @property
+    def described(self) -> Callable[..., Any]:
+        """The user's function."""
+        return self.subject or self.function
+
+
+class Callee(msgspec.Struct, frozen=True, eq=False):
+    """What the calls of one step in one pipeline have in common, whatever their names and inputs.
+
+    Attributes:
+        function: The step's function.
+        signature: What it takes and gives.
+        pipelines: The pipelines that the calls are nested in, outermost first.
+    """
+
+    function: Callable[..., Any]
+    signature: Signature
+    pipelines: tuple[PipelineDefinition, ...]
+
+
+class Node(msgspec.Struct, eq=False):
+    """One step call in a trace.
+
+    Attributes:
+        position: Its place in the order of the calls.
+        name: Invocation name.
+        definition: The step that was called.
+        callee: What it shares with other calls of the step.
+        inputs: Wiring by parameter name, defaults included.
+        arguments: What was passed for each parameter, for type checks; defaults included.
+        after: Positions of the steps that must be over before.
+        site: The call in the user's source.
+    """
+
+    position: int
+    name: str
+    definition: StepDefinition
+    callee: Callee
+    inputs: dict[str, Source]
+    arguments: tuple[Any, ...]
+    after: tuple[int, ...]
+    site: CallSite
+
+    @property
+    def signature(self) -> Signature:
+        """Signature of the step's function."""
+        return self.callee.signature
+
+    @property
+    def outputs(self) -> tuple[OutputDeclaration, ...]:
+        """The declared outputs."""
+        return self.callee.signature.outputs
+
+    @property
+    def pipelines(self) -> tuple[PipelineDefinition, ...]:
+        """The pipelines it is nested in, outermost first."""
+        return self.callee.pipelines
+
+    @property
+    def place(self) -> str:
+        """`file:line` of the call."""
+        return str(self.site)
+
+
+class Output(Generic[T]):
+    """An output of a step in a pipeline that is being compiled: it can be passed to steps, and nothing else.
+
+    Attributes:
+        node: The step call that makes it.
+        declaration: Its name and type; None for a step without outputs, which can only be waited for.
+    """
+
+    __slots__ = ("declaration", "node")
+
+    def __init__(self, node: Node, declaration: OutputDeclaration | None) -> None:
+        self.node = node
+        self.declaration = declaration
+
+    @property
+    def name(self) -> str:
+        """Name of the output within its step."""
+        return self.declaration.name if self.declaration else ""
+
+    def __repr__(self) -> str:
+        return f"<output {self.name!r} of step {self.node.name!r}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Protocol look-ups (copy, pickle, numpy, notebooks) must see a plain missing attribute.
+        if name.startswith(("__", "_repr_", "_ipython")):
+            raise AttributeError(name)
+        raise used_as_value(self, f".{name}")
+
+
+def used_as_value(output: Output[Any], how: str) -> CompileError:
+    """Return the error for an output that was used as a value while a pipeline was wired."""
+    return CompileError(
+        f"output {output.name!r} of step {output.node.name!r} was used as a value ({how}), "
+        "but while a pipeline is wired there is no value yet",
+        where=f"pipeline at {caller_place()}",
+        fix="pass it to a step and do it there; dynamic=True and .map, which work on values, come with a later version",
+    )
+
+
+def _refuse(how: str) -> Callable[..., NoReturn]:
+    def refuse(self: Output[Any], *_others: Any, **_named: Any) -> NoReturn:
+        raise used_as_value(self, how)
+
+    return refuse
+
+
+_USES = {
+    "as a condition": ("__bool__",), "by iterating": ("__iter__",), "len()": ("__len__",), "[…]": ("__getitem__",),
+    "by calling it": ("__call__",), "in": ("__contains__",), "int()": ("__int__",), "float()": ("__float__",),
+    "as an index": ("__index__",), "str()": ("__str__",), "in a text": ("__format__",), "pickle": ("__reduce__",),
+    "as an array": ("__array__",),
+    "+": ("__add__", "__radd__"), "-": ("__sub__", "__rsub__"), "*": ("__mul__", "__rmul__"),
+    "/": ("__truediv__", "__rtruediv__"), "//": ("__floordiv__", "__rfloordiv__"), "%": ("__mod__", "__rmod__"),
+    "**": ("__pow__", "__rpow__"), "@": ("__matmul__", "__rmatmul__"), "&": ("__and__", "__rand__"),
+    "|": ("__or__", "__ror__"), "^": ("__xor__", "__rxor__"), "<": ("__lt__",), "<=": ("__le__",), ">": ("__gt__",),
+    ">=": ("__ge__",), "-x": ("__neg__",), "+x": ("__pos__",), "~": ("__invert__",), "abs()": ("__abs__",),
+}  # fmt: skip
+"""What can be done with a value, and the methods that Python calls for it."""
+for _how, _methods in _USES.items():
+    for _method in _methods:
+        setattr(Output, _method, _refuse(_how))
