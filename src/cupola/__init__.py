@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cupola.authoring.mapping import Mapped, unmapped
     from cupola.authoring.pipelines import Pipeline, pipeline
     from cupola.authoring.recording import (
         add_tags,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from cupola.records import Record
 
 _HOMES = {
+    "cupola.authoring.mapping": ("Mapped", "unmapped"),
     "cupola.authoring.pipelines": ("Pipeline", "pipeline"),
     "cupola.authoring.recording": (
         "add_tags", "load_artifact", "log_metadata", "log_metrics", "register_artifact", "remove_tags", "save_artifact",
@@ -93,6 +95,7 @@ __all__ = [
     "Folder",
     "Forbidden",
     "Image",
+    "Mapped",
     "MaterializerError",
     "Model",
     "NotFound",
@@ -122,6 +125,7 @@ __all__ = [
     "remove_tags",
     "save_artifact",
     "step",
+    "unmapped",
 ]
 
 

@@ -69,6 +69,11 @@ def inputs_key(parts: Iterable[tuple[str, str]]) -> str:
     return _digest("in", sorted(parts))
 
 
+def wiring(parts: Iterable[bytes]) -> str:
+    """Return the digest of the literals inside a list, tuple or dict with outputs, and of where outputs go in it."""
+    return _digest("wire", *parts)
+
+
 def checksum(text: str) -> int:
     """Return a number of 32 bits for a digest or key, for indexes and filters; others may share it."""
     return zlib.crc32(text.encode())

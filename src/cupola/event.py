@@ -231,12 +231,15 @@ class MapExpanded(_Event, frozen=True, array_like=True, tag=12):
         count: How many there are.
         items: The items of an input whose width was known only now, by its name; children read them as outputs
             `name[index]` of the mapped step.
+        taken: Positions of the children of another mapped step whose outputs are the items of an input, where those
+            that failed are left out.
     """
 
     step: int
     first: int
     count: int
     items: dict[str, tuple[Manifest, ...]] = {}
+    taken: dict[str, tuple[int, ...]] = {}
 
 
 class RunResumed(_Event, frozen=True, array_like=True, tag=13):

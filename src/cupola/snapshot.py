@@ -85,6 +85,23 @@ class Fan(msgspec.Struct, frozen=True, gc=False, array_like=True):
     batch: int = 1
 
 
+def child_name(name: str, index: int) -> str:
+    """Return the name of one of the children of a mapped step."""
+    return f"{name}[{index}]"
+
+
+def split_child_name(name: str) -> tuple[str, int] | None:
+    """Return the mapped step and the place of a child that its name says; None for a name of another form.
+
+    Example:
+        >>> split_child_name("prepare/fit[3]"), split_child_name("fit")
+        (('prepare/fit', 3), None)
+    """
+    parent, bracket, number = name.removesuffix("]").rpartition("[")
+    is_child = bracket and name.endswith("]") and number.isdecimal() and number == str(int(number))
+    return (parent, int(number)) if is_child else None
+
+
 class OutputSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One declared output of a step.
 

@@ -14,6 +14,7 @@ import msgspec
 
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import StepRecord
+from cupola.event import MapExpanded
 
 if TYPE_CHECKING:
     from cupola.event import Event, RunSealed
@@ -145,8 +146,25 @@ class ListInputs(Question[frozenset[int] | None], frozen=True):
     base_key: str
 
 
+ALL = 2**62
+"""A position that is behind all."""
+
+
 class StepsOf(Question[tuple[StepRecord, ...]], frozen=True):
-    """All steps of a run that have a record, by position."""
+    """All steps of a run that have a record, by position; those of positions from `below` on are left out."""
+
+    run: str
+    below: int = ALL
+
+
+class CountChildren(Question[dict[int, dict[str, int]]], frozen=True):
+    """How many children of each mapped step of a run are in which state, of those that have begun."""
+
+    run: str
+
+
+class ExpansionsOf(Question[tuple[MapExpanded, ...]], frozen=True):
+    """The events that gave mapped steps of a run their children, in the order of the children."""
 
     run: str
 

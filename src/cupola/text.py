@@ -164,3 +164,14 @@ def count(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun[:-1]}ies" if noun.endswith("ry") else f"{number} {noun}s"
+
+
+def shell_word(text: str) -> str:
+    """Return a text as one word of a shell's command line.
+
+    Example:
+        >>> shell_word("fit_2"), shell_word("fit[3]")
+        ('fit_2', "'fit[3]'")
+    """
+    plain = text.replace("_", "").replace("-", "").replace("/", "").replace(".", "")
+    return text if plain.isalnum() else "'" + text.replace("'", "'\"'\"'") + "'"

@@ -13,6 +13,7 @@ import msgspec
 
 from cupola import authoring, compiler
 from cupola.authoring.arguments import StepArguments, read_knobs
+from cupola.authoring.mapping import Fanning
 from cupola.authoring.plain import call_plainly
 from cupola.compiler.annotations import label_of, place_of
 from cupola.compiler.callsite import caller_place
@@ -56,6 +57,21 @@ class Step(Generic[P, R_co]):
     def fn(self) -> Callable[P, R_co]:
         """The plain function."""
         return self.definition.function
+
+    @property
+    def map(self) -> Fanning[P, R_co]:
+        """Run the step once for each item of lists: `fit.map(frames, rate=unmapped(0.1))`, items taken side by side.
+
+        Each argument is spread, unless it is `unmapped(…)`: a list, tuple, range, set or generator, what another map
+        returned, or an output that is a list. `batch=200` hands so many children to a worker at once. Returns a list
+        of what the children return; pass it to a step whole, or map another step over it.
+        """
+        return Fanning(self.definition, "map")
+
+    @property
+    def product(self) -> Fanning[P, R_co]:
+        """Run the step once for each combination of items; arguments as of `map`, the last one changes fastest."""
+        return Fanning(self.definition, "product")
 
     @property
     def name(self) -> str:

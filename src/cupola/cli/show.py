@@ -15,7 +15,7 @@ from cupola.client.page import Page, Table
 from cupola.client.views import ArtifactVersion, Run, StepRun
 from cupola.engine.explain import CacheReport
 from cupola.errors import ConfigError
-from cupola.text import age, duration, printable
+from cupola.text import age, duration, printable, shell_word
 
 
 def show(given: Sequence[str], *, command: str = "show") -> int:
@@ -146,7 +146,6 @@ def place_of(cause: Any) -> str:
 
 
 def _say_what_next(run: Run) -> None:
-    name = printable(run.name)
-    failed = [step.name for step in run.steps.values() if step.error is not None]
-    if failed:
-        print(f"\nwhat it printed: cupola logs {name} {printable(failed[0])}")
+    failed = run.record.failed_step
+    if failed >= 0:
+        print(f"\nwhat it printed: cupola logs {printable(run.name)} {shell_word(printable(run.reader.name(failed)))}")

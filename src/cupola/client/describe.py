@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cupola import values
+from cupola.client.mapped import BADLY, Children, in_words
 from cupola.client.page import Page, Table
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import Failure, RunRecord, StepRecord, StepStatus
@@ -37,15 +38,23 @@ def run_title(record: RunRecord) -> str:
 
 
 def describe_run(
-    record: RunRecord, steps: Sequence[StepRecord], outputs: Mapping[str, str], runs: Mapping[str, str]
+    record: RunRecord,
+    steps: Sequence[StepRecord],
+    outputs: Mapping[str, str],
+    runs: Mapping[str, str],
+    *,
+    children: Mapping[int, Children | None],
+    failed: str,
 ) -> Page:
     """Return the page of a run.
 
     Args:
         record: The run.
-        steps: All its steps in order, those that didn't start as pending.
+        steps: The steps of its graph in order, those that didn't start as pending.
         outputs: What it returned by name, each in few words.
         runs: Names of the runs that cached results come from, by id.
+        children: How the children of mapped steps are doing, by position; None for those that have none yet.
+        failed: Name of the step that failed the run; empty when none did.
     """
     facts = [
         ("id", record.id),
@@ -59,10 +68,27 @@ def describe_run(
         *(("output", f"{name} = {text}") for name, text in outputs.items()),
         *(("warning", warning) for warning in record.warnings),
     ]
-    rows = tuple((step.name, str(step.status), took(step), remark(step, runs)) for step in steps)
+    rows = tuple(row for step in steps for row in _step_rows(step, runs, children))
     table = Table(("step", "status", "took", "remark"), rows, rights=(2,))
-    notes = failure_notes(record.failure, steps[record.failed_step].name if record.failed_step >= 0 else "the run")
-    return Page(run_title(record), tuple(facts), (table,) if rows else (), notes)
+    return Page(
+        run_title(record), tuple(facts), (table,) if rows else (), failure_notes(record.failure, failed or "the run")
+    )
+
+
+def _step_rows(
+    step: StepRecord, runs: Mapping[str, str], children: Mapping[int, Children | None]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the row of a step; of a mapped one what its children are, and those that ended badly."""
+    if step.position not in children:
+        yield step.name, str(step.status), took(step), remark(step, runs)
+        return
+    found = children[step.position]
+    yield step.name, str(step.status), took(step), in_words(found)
+    for child in found.badly if found is not None else ():
+        yield f"  {child.name}", str(child.status), took(child), remark(child, runs)
+    badly = sum(found.counts.get(word, 0) for word in BADLY) if found is not None else 0
+    if found is not None and badly > len(found.badly):
+        yield f"  and {badly - len(found.badly)} more", "", "", ""
 
 
 def remark(step: StepRecord, runs: Mapping[str, str]) -> str:
@@ -84,6 +110,7 @@ def describe_step(
     inputs: Mapping[str, str],
     outputs: Mapping[str, VersionRecord],
     runs: Mapping[str, str],
+    children: Children | None = None,
 ) -> Page:
     """Return the page of a step.
 
@@ -93,12 +120,14 @@ def describe_step(
         inputs: What it read by parameter name, each in few words.
         outputs: What it put out.
         runs: Names of the runs that a cached result comes from, by id.
+        children: How the children of a mapped step are doing.
     """
     facts = [
         ("id", record.id),
         ("function", spec.source),
         ("status", str(record.status)),
         *([("took", took(record))] if took(record) else []),
+        *([("children", in_words(children))] if spec.fan is not None and spec.fan.kind != "child" else []),
         *([("remark", said)] if (said := remark(record, runs)) else []),
         *([("used", f"{duration(record.cpu_s)} of processor time, {size(record.peak_bytes)} at most")]
           if record.peak_bytes else []),
@@ -109,9 +138,15 @@ def describe_step(
     tables = [
         *([outputs_table(outputs.values())] if outputs else []),
         *([_attempts(record)] if len(record.attempts) > 1 else []),
+        *([_bad_children(children, runs)] if children is not None and children.badly else []),
     ]
     title = f"Step {record.name} {record.status}"
     return Page(title, tuple(facts), tuple(tables), failure_notes(record.failure, record.name))
+
+
+def _bad_children(children: Children, runs: Mapping[str, str]) -> Table:
+    rows = tuple((child.name, str(child.status), took(child), remark(child, runs)) for child in children.badly)
+    return Table(("child", "status", "took", "remark"), rows, rights=(2,))
 
 
 def outputs_table(versions: Any) -> Table:

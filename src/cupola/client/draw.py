@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cupola.client.draw_svg import draw_svg
-from cupola.client.given import sources_in
+from cupola.engine.graph import read_steps
 from cupola.entities.run import StepStatus
 from cupola.errors import ConfigError
 from cupola.snapshot import Snapshot, StepSpec
@@ -51,8 +51,8 @@ def draw_snapshot(snapshot: Snapshot, statuses: Mapping[int, StepStatus] | None 
 
 def needed(spec: StepSpec) -> list[int]:
     """Return the positions of the steps that a step needs, each once, in order."""
-    found = {part.step for source in spec.inputs.values() for part in sources_in(source)}
-    return sorted(found | set(spec.after))
+    read, collected = read_steps(spec)
+    return sorted({*read, *collected, *spec.after})
 
 
 def _draw_text(snapshot: Snapshot, needs: Sequence[Sequence[int]], statuses: Mapping[int, StepStatus] | None) -> str:

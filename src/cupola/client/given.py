@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from cupola import values
+from cupola.artifacts.blobs import Blobs
+from cupola.artifacts.materializer import load_value, preview_value
+from cupola.entities.artifact import Manifest
 from cupola.snapshot import Collect, FromStep, Gather, Literal, Source
 
 
@@ -39,6 +42,27 @@ class Constant:
 
     def __repr__(self) -> str:
         return f"<Constant {self.preview()}>"
+
+
+class Item:
+    """An item that a mapped step was spread over, taken from the list that another step made."""
+
+    __slots__ = ("_blobs", "_manifest")
+
+    def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
+        self._manifest = manifest
+        self._blobs = blobs
+
+    def load(self) -> Any:
+        """Return the value."""
+        return load_value(self._manifest, self._blobs)
+
+    def preview(self) -> str:
+        """Return a short text for people."""
+        return preview_value(self._manifest, self._blobs)
+
+    def __repr__(self) -> str:
+        return f"<Item {self.preview()}>"
 
 
 class Collection:
@@ -84,7 +108,7 @@ def resolve(source: Source, version_of: Callable[[int, str], Loadable]) -> Loada
     if isinstance(source, FromStep):
         return version_of(source.step, source.output)
     if isinstance(source, Collect):
-        return version_of(source.step, source.output)
+        raise AssertionError(f"what collects step {source.step} had to be settled before")
     return Collection(source.kind, tuple(resolve(item, version_of) for item in source.items), source.keys)
 
 

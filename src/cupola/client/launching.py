@@ -20,6 +20,7 @@ from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, RunCancelled, RunFailed
 from cupola.middleware.attempt import Hook, Moment
 from cupola.settings import read_setting
+from cupola.text import shell_word
 
 
 def open_site(pipeline: PipelineDefinition) -> Site:
@@ -69,14 +70,14 @@ def error_of(run: Run, launched: Launched) -> CupolaError | None:
         cancelled.exit_code = 143 if verdict.signal == "SIGTERM" else 130
         return cancelled
     if verdict.status is RunStatus.FAILED:
-        step = list(run.steps)[verdict.failed_step]
+        step = run.reader.name(verdict.failed_step)
         cause = verdict.error
         # An error of Cupola's own says what to do; that isn't to be lost below what it says of itself.
         remedy = f"{cause.fix.partition(chr(10))[0]}; " if isinstance(cause, CupolaError) and cause.fix else ""
         failed = RunFailed(
             f"run {run.name} failed in step {step!r}: {run.error}",
             where=run.error.where if run.error else "",
-            fix=f"{remedy}see: cupola show {run.name}, cupola logs {run.name} {step}",
+            fix=f"{remedy}see: cupola show {run.name}, cupola logs {run.name} {shell_word(step)}",
         )
         failed.run = run
         failed.__cause__ = cause

@@ -9,6 +9,7 @@ from cupola.client.describe import version_name
 from cupola.client.given import sources_in
 from cupola.client.reading import RunReader
 from cupola.entities.artifact import VersionRecord
+from cupola.snapshot import FromStep
 from cupola.text import printable
 
 
@@ -41,6 +42,14 @@ class Lineage(msgspec.Struct, frozen=True):
         return "\n".join(lines)
 
 
+def _origin(reader: RunReader, name: str, part: FromStep) -> FromStep:
+    """Return the list that an item of a mapped step was taken from; for any other output itself."""
+    if reader.item(part.step, part.output) is None:
+        return part
+    origin = reader.spec(part.step).inputs[name]
+    return origin if isinstance(origin, FromStep) else part
+
+
 def trace_lineage(connection: Connection, record: VersionRecord) -> Lineage:
     """Return the lineage of a version: each version once, nearest first."""
     readers: dict[str, RunReader] = {}
@@ -51,8 +60,8 @@ def trace_lineage(connection: Connection, record: VersionRecord) -> Lineage:
         spec = reader.spec(version.step)
         read: dict[str, list[str]] = {}
         for name, source in spec.inputs.items():
-            for part in sources_in(source):
-                upstream = reader.find_output(part)
+            for part in sources_in(reader.settle(source) or source):
+                upstream = reader.find_output(_origin(reader, name, part))
                 if upstream is None:
                     continue
                 read.setdefault(name, []).append(version_name(upstream))

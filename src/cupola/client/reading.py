@@ -5,20 +5,35 @@ While a run isn't over, each question asks the store again; once it is over, not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cupola import journal, logfile
 from cupola.client.connect import Connection
-from cupola.entities.artifact import VersionRecord
+from cupola.client.mapped import BADLY, SHOWN, Children, is_bad
+from cupola.engine.expanded import Expanded
+from cupola.entities.artifact import Manifest, VersionRecord
 from cupola.entities.run import RunRecord, StepRecord, StepStatus
 from cupola.errors import NotFound
-from cupola.snapshot import FromStep, RunOutput, Snapshot, StepSpec, decode_outputs, decode_snapshot
-from cupola.store import OWNER, OutputsOf, SnapshotOf, StepsOf
+from cupola.snapshot import (
+    Collect,
+    FromStep,
+    Gather,
+    Literal,
+    RunOutput,
+    Snapshot,
+    Source,
+    StepSpec,
+    decode_outputs,
+    decode_snapshot,
+)
+from cupola.store import ALL, OWNER, Condition, CountChildren, ExpansionsOf, OutputsOf, Query, SnapshotOf, StepsOf
 
 T = TypeVar("T")
+FEW = 8
+"""Steps whose outputs are asked for one by one; those of more are read with all that their run made."""
 
 
 class RunReader:
@@ -34,7 +49,7 @@ class RunReader:
         self.id = run
         self._record = record
         self._snapshot: Snapshot | None = None
-        self._positions: dict[str, int] = {}
+        self._expanded: Expanded | None = None
         self._kept: dict[str, Any] = {}
 
     def record(self) -> RunRecord:
@@ -50,9 +65,8 @@ class RunReader:
 
     def forget(self) -> None:
         """Ask anew from now on: the run goes on."""
-        self._record = self._snapshot = None
+        self._record = self._snapshot = self._expanded = None
         self._kept.clear()
-        self._positions.clear()
 
     def snapshot(self) -> Snapshot:
         """Return the graph of the run."""
@@ -69,21 +83,71 @@ class RunReader:
         """Return what the pipeline function returned; the steps, which may be many, are not read for it."""
         return self._snapshot.outputs if self._snapshot is not None else decode_outputs(self.snapshot_bytes())
 
-    def spec(self, position: int) -> StepSpec:
-        """Return what the snapshot says of a step."""
-        return self.snapshot().steps[position]
+    def expanded(self) -> Expanded:
+        """Return the steps of the graph with the children that mapped ones have by now."""
+        known, snapshot = self._expanded, self.snapshot()
+        if known is None or not self.record().status.is_final:
+            is_mapped = any(spec.fan is not None for spec in snapshot.steps)
+            expansions = self.connection.store.ask(ExpansionsOf(self.id), who=OWNER) if is_mapped else ()
+            known = self._expanded = Expanded(snapshot, expansions)
+        return known
 
-    def position(self, name: str) -> int:
-        """Return the position of a step by its invocation name."""
-        if not self._positions:
-            self._positions = {spec.name: position for position, spec in enumerate(self.snapshot().steps)}
-        return self._positions[name]
+    def spec(self, position: int) -> StepSpec:
+        """Return what a step is."""
+        return self._at(position).spec(position)
+
+    def is_mapped(self, position: int) -> bool:
+        """Tell whether a step is one that has children, or will have them."""
+        return self._at(position).is_mapped(position)
+
+    def name(self, position: int) -> str:
+        """Return the invocation name of a step."""
+        return self._at(position).name(position)
+
+    def _at(self, position: int) -> Expanded:
+        """Return the steps with the one at a position: looked up anew only when it isn't among those known."""
+        known = self._expanded
+        is_known = known is not None and (position < len(self.snapshot().steps) or known.parent(position) is not None)
+        return known if known is not None and is_known else self.expanded()
 
     def steps(self) -> dict[int, StepRecord]:
         """Return what is recorded of each step so far, by position."""
-        return self._keep("steps", lambda: {
-            step.position: step for step in self.connection.store.ask(StepsOf(self.id), who=OWNER)
-        })  # fmt: skip
+        return self._keep("steps", lambda: self._steps(ALL))
+
+    def _steps(self, below: int) -> dict[int, StepRecord]:
+        return {step.position: step for step in self.connection.store.ask(StepsOf(self.id, below), who=OWNER)}
+
+    def graph_steps(self) -> list[StepRecord]:
+        """Return the steps of the graph, in order, without the children of mapped ones, of which there may be many."""
+        count = len(self.snapshot().steps)
+        has_children = "steps" not in self._kept and bool(self.expanded().children)
+        recorded = self._keep("graph", lambda: self._steps(count)) if has_children else self.steps()
+        return [recorded.get(position) or self.pending(position) for position in range(count)]
+
+    def children(self) -> dict[int, Children]:
+        """Return how the children of each mapped step are doing."""
+        ranges = self.expanded().children
+        if not ranges:
+            return {}
+        return self._keep("children", lambda: self._children(ranges))
+
+    def _children(self, ranges: Mapping[int, range]) -> dict[int, Children]:
+        counts = self.connection.store.ask(CountChildren(self.id), who=OWNER)
+        return {
+            step: Children(total=len(children), counts=found, badly=self._badly(children) if is_bad(found) else ())
+            for step, children in ranges.items()
+            for found in (counts.get(step, {}),)
+        }
+
+    def _badly(self, children: range) -> tuple[StepRecord, ...]:
+        """Return the first of some children that ended badly."""
+        where = (
+            Condition("run", "eq", self.id),
+            Condition("status", "in", BADLY),
+            Condition("position", "ge", children.start),
+            Condition("position", "lt", children.stop),
+        )
+        return self.connection.store.find("step", Query(where, sort="number", limit=SHOWN), who=OWNER).items
 
     def step(self, position: int) -> StepRecord:
         """Return one step: what is recorded of it, else what the snapshot says of it, as pending."""
@@ -91,12 +155,13 @@ class RunReader:
 
     def pending(self, position: int) -> StepRecord:
         """Return a step of which nothing is recorded yet."""
-        spec = self.spec(position)
+        steps = self._at(position)
+        spec = steps.owner(position)
         return StepRecord(
             id=f"{self.id}.{position}",
             run=self.id,
             position=position,
-            name=spec.name,
+            name=steps.name(position),
             source=spec.source,
             pipeline=self.snapshot().pipeline,
             status=StepStatus.PENDING,
@@ -118,6 +183,48 @@ class RunReader:
 
     def _versions(self, run: str, step: int) -> tuple[VersionRecord, ...]:
         return self._keep(f"outputs {run} {step}", lambda: self.connection.store.ask(OutputsOf(run, step), who=OWNER))
+
+    def item(self, step: int, output: str) -> Manifest | None:
+        """Return an item that a mapped step keeps for its children, or None for another output."""
+        steps = self._at(step)
+        return steps.item(step, output) if steps.is_mapped(step) else None
+
+    def settle(self, source: Source) -> Source | None:
+        """Return a wiring with what it collects as a list of outputs; None where one of its outputs was not made."""
+        match source:
+            case Literal():
+                return source
+            case FromStep():
+                made = self.item(source.step, source.output) or self.find_output(source)
+                return source if made is not None else None
+            case Collect():
+                parts = [FromStep(child, source.output) for child in self.expanded().children.get(source.step, ())]
+                self._bring_outputs(part.step for part in parts)
+                done = tuple([part for part in parts if self.find_output(part) is not None])
+                is_whole = source.allow_failures or len(done) == len(parts)
+                return Gather("list", done) if is_whole and self.is_over(source.step) else None
+            case Gather():
+                items = [self.settle(item) for item in source.items]
+                found = tuple([item for item in items if item is not None])
+                return Gather(source.kind, found, source.keys) if len(found) == len(items) else None
+
+    def _bring_outputs(self, positions: Iterable[int]) -> None:
+        """Read what many steps put out with few questions, for `outputs` to find."""
+        wanted: dict[str, dict[int, str]] = {}
+        for position in positions:
+            step = self.step(position)
+            run, made = (step.from_run, step.from_step) if step.status is StepStatus.CACHED else (self.id, position)
+            if step.status.has_outputs and f"outputs {run} {made}" not in self._kept:
+                wanted.setdefault(run, {})[made] = f"outputs {run} {made}"
+        if not self.record().status.is_final:
+            return
+        for run, names in wanted.items():
+            if len(names) < FEW:
+                continue
+            self._kept.update(dict.fromkeys(names.values(), ()))
+            for version in self.connection.store.ask(OutputsOf(run), who=OWNER):
+                if version.step in names:
+                    self._kept[names[version.step]] += (version,)
 
     def names_of_sources(self, steps: Iterable[StepRecord]) -> dict[str, str]:
         """Return the names of the runs that cached results come from, by id; those that were deleted are left out."""
@@ -141,7 +248,8 @@ class RunReader:
 
     def log_parts(self, position: int) -> list[logfile.Part]:
         """Return which parts of the workers' logs a step wrote; the part of an attempt that still runs has no end."""
-        attempts = self.step(position).attempts
+        children = self.expanded().children.get(position, ()) if self.is_mapped(position) else ()
+        attempts = [attempt for at in children or (position,) for attempt in self.step(at).attempts]
         # No part at all would mean the whole log.
         return [(a.worker, a.log[0], a.log[1] if a.ended_at is not None else None) for a in attempts] or [(0, 0, 0)]
 

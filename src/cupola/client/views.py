@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from cupola import client, engine
 from cupola.client.connect import Connection, connect
-from cupola.client.given import Loadable, resolve, sources_in
+from cupola.client.given import Item, Loadable, resolve
 from cupola.client.names import Named
 from cupola.client.reading import RunReader
 from cupola.client.shown import Attempt, Ran, SnapshotView, decoded, only_output, show_attempt
 from cupola.client.stored_version import StoredVersion
 from cupola.entities.run import RunRecord, RunStatus, StepRecord, StepStatus
 from cupola.event import Usage
-from cupola.snapshot import Source
+from cupola.snapshot import Collect, Source
 from cupola.store import OWNER, ConsumersOf
 from cupola.text import count, printable, size
 
@@ -102,16 +102,24 @@ class StepRun(Ran):
         return read_values(self._reader, "input", self._reader.spec(self.record.position).inputs, self._where())
 
     @property
-    def outputs(self) -> Named[ArtifactVersion]:
-        """What it put out, by output name; a cached step's outputs are those of the run they come from."""
-        found = self._reader.outputs(self.record.position)
+    def outputs(self) -> Named[Any]:
+        """What it put out, by output name; a cached step's outputs are those of the run they come from.
+
+        Of a mapped step, collections of what its children put out.
+        """
+        position = self.record.position
+        spec = self._reader.spec(position)
+        if self._reader.is_mapped(position):
+            lists = {output.name: Collect(position, output.name, allow_failures=True) for output in spec.outputs}
+            return read_values(self._reader, "output", lists, self._where())
+        found = self._reader.outputs(position)
         return Named(
             "output", found, lambda name: ArtifactVersion(self._reader.connection, found[name]), where=self._where()
         )
 
     @property
-    def output(self) -> ArtifactVersion:
-        """The only output.
+    def output(self) -> Any:
+        """The only output: an `ArtifactVersion`; of a mapped step a collection of them.
 
         Raises:
             NotFound: There is none, or more than one.
@@ -156,11 +164,12 @@ class StepRun(Ran):
 
     def page(self) -> Page:
         """Return what is worth saying of the step, as data."""
-        spec = self._reader.spec(self.record.position)
+        reader, position = self._reader, self.record.position
         inputs = {name: short(value) for name, value in self.inputs.items()}
-        outputs = self._reader.outputs(self.record.position)
+        sources = reader.names_of_sources([self.record])
+        children = reader.children().get(position) if reader.is_mapped(position) else None
         return client.describe.describe_step(
-            self.record, spec, inputs, outputs, self._reader.names_of_sources([self.record])
+            self.record, reader.spec(position), inputs, reader.outputs(position), sources, children
         )
 
     def __repr__(self) -> str:
@@ -215,14 +224,15 @@ class Run(Ran):
     @property
     def steps(self) -> Named[StepRun]:
         """All steps by invocation name, in the order of the graph, those that haven't begun as `pending`."""
-        names = (spec.name for spec in self._reader.snapshot().steps)
         recorded = self._reader.steps()
+        expanded = self._reader.expanded()
+        positions = {expanded.name(position): position for position in expanded.positions()}
 
         def make(name: str) -> StepRun:
-            position = self._reader.position(name)
+            position = positions[name]
             return StepRun(self._reader, position, recorded.get(position) or self._reader.pending(position))
 
-        return Named("step", names, make, where=f"run {self.id}")
+        return Named("step", positions, make, where=f"run {self.id}")
 
     @property
     def outputs(self) -> Named[Loadable]:
@@ -351,12 +361,15 @@ class Run(Ran):
 
     def page(self) -> Page:
         """Return what is worth saying of the run, as data."""
-        recorded = self._reader.steps()
-        steps = [
-            recorded.get(place) or self._reader.pending(place) for place in range(len(self._reader.snapshot().steps))
-        ]
+        reader, record = self._reader, self.record
+        steps = reader.graph_steps()
         outputs = {name: short(value) for name, value in self.outputs.items()}
-        return client.describe.describe_run(self.record, steps, outputs, self._reader.names_of_sources(steps))
+        known = reader.children()
+        children = {step.position: known.get(step.position) for step in steps if reader.is_mapped(step.position)}
+        failed = reader.name(record.failed_step) if record.failed_step >= 0 else ""
+        return client.describe.describe_run(
+            record, steps, outputs, reader.names_of_sources(steps), children=children, failed=failed
+        )
 
     def __repr__(self) -> str:
         record = self.record
@@ -375,14 +388,14 @@ def short(value: Loadable) -> str:
 def read_values(reader: RunReader, noun: str, sources: Mapping[str, Source], where: str) -> Named[Loadable]:
     """Return what some wirings of a run stand for, by name; those whose outputs weren't made are left out."""
 
-    def version(step: int, output: str) -> ArtifactVersion:
+    def version(step: int, output: str) -> Loadable:
+        item = reader.item(step, output)
+        if item is not None:
+            return Item(item, reader.connection.blobs)
         return ArtifactVersion(reader.connection, reader.outputs(step)[output])
 
-    made = {
-        name: source
-        for name, source in sources.items()
-        if all(reader.find_output(part) is not None for part in sources_in(source))
-    }
+    settled = {name: reader.settle(source) for name, source in sources.items()}
+    made = {name: source for name, source in settled.items() if source is not None}
     return Named(noun, made, lambda name: resolve(made[name], version), where=where)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cupola.late import TYPE_CHECKING, late_modules
 
 if TYPE_CHECKING:
-    from cupola.compiler import choices, objects, requests, shown, yaml_tree
+    from cupola.compiler import choices, mapping, objects, requests, shown, yaml_tree
 
-__all__ = ["choices", "objects", "requests", "shown", "yaml_tree"]
+__all__ = ["choices", "mapping", "objects", "requests", "shown", "yaml_tree"]
 __getattr__ = late_modules(__name__, *__all__)

@@ -19,7 +19,15 @@ def bind(name: str, signature: Signature, args: tuple[Any, ...], kwargs: Mapping
     """
     if not kwargs and len(args) == len(signature.by_place) == len(signature.names):
         return args
-    given = match(name, signature, args, kwargs)
+    return fill(name, signature, match(name, signature, args, kwargs))
+
+
+def fill(name: str, signature: Signature, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a value for each parameter, in their order: what was given, else the default.
+
+    Raises:
+        CompileError: A parameter without a default got none.
+    """
     bound: list[Any] = []
     for parameter in signature.parameters:
         if parameter.name in given:

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from cupola.compiler.annotations import NO_ANNOTATION, place_of, type_text
 from cupola.compiler.assignable import is_assignable, is_instance
+from cupola.compiler.items import is_list_type, item_type, items_fit
 from cupola.compiler.names import name_problem
-from cupola.compiler.nodes import Node, Output, PipelineDefinition
+from cupola.compiler.nodes import Node, Output, PipelineDefinition, Spread
 from cupola.compiler.signature import OutputDeclaration, Parameter
 from cupola.errors import CompileError, ConfigError
 from cupola.suggest import nearest
@@ -50,12 +51,12 @@ class Known:
 
     Attributes:
         named: The callees whose names were looked at, and the labels of their calls.
-        fitting: The declared outputs and parameters that fit, in pairs.
+        fitting: The declared outputs and parameters that fit, in pairs, with whether the outputs are of mapped steps.
     """
 
     def __init__(self) -> None:
         self.named: set[tuple[int, str]] = set()
-        self.fitting: set[tuple[int, int]] = set()
+        self.fitting: set[tuple[int, int, bool]] = set()
 
 
 def unknown_step(name: str, names: Iterable[str], origin: str) -> ConfigError:
@@ -118,9 +119,11 @@ def types_fit(node: Node, known: Known) -> Iterator[CompileError]:
     parameters = node.signature.parameters
     for place, value in enumerate(node.arguments):
         parameter = parameters[place]
-        if isinstance(value, Output):
+        if isinstance(value, Spread):
+            yield from _items_fit(node, parameter, value.value)
+        elif isinstance(value, Output):
             output = cast("Output[Any]", value)
-            pair = id(output.declaration), id(parameter)
+            pair = id(output.declaration), id(parameter), output.is_mapped
             if pair in known.fitting:
                 continue
             if not _output_fits(output, parameter):
@@ -129,6 +132,61 @@ def types_fit(node: Node, known: Known) -> Iterator[CompileError]:
             known.fitting.add(pair)
         elif not _value_fits(value, parameter):
             yield _wrong_value(node, parameter, value)
+
+
+def _items_fit(node: Node, parameter: Parameter, spread: list[Any] | Output[Any]) -> Iterator[CompileError]:
+    """What a mapped step is spread over is a list, and its items are what a child wants."""
+    wanted = parameter.annotation
+    if isinstance(spread, Output):
+        if not is_list_type(spread.type):
+            yield _no_list(node, parameter, spread)
+        elif not items_fit(spread.type, wanted):
+            yield _wrong_items(node, parameter, spread)
+        return
+    for index, item in enumerate(spread):
+        fits = (
+            _output_fits(cast("Output[Any]", item), parameter)
+            if isinstance(item, Output)
+            else _value_fits(item, parameter)
+        )
+        if not fits:
+            yield _wrong_item(node, parameter, index, item, spread)
+            return
+
+
+def _no_list(node: Node, parameter: Parameter, output: Output[Any]) -> CompileError:
+    return CompileError(
+        f"{node.name} is mapped over {parameter.name}, but {_giver(output)} {type_text(output.type)}, "
+        "which is one value and no list of items",
+        where=node.place,
+        fix=f"to pass it whole to each child: {parameter.name}=unmapped(…); or let {output.node.name}() give a list",
+    )
+
+
+def _wrong_items(node: Node, parameter: Parameter, output: Output[Any]) -> CompileError:
+    wanted, given = type_text(parameter.annotation), item_type(output.type)
+    items = f", whose items are {type_text(given)}" if given is not None else ""
+    fix = _annotations_of(node, parameter, output.node)
+    if is_assignable(output.type, parameter.annotation):
+        fix = f"to pass it whole to each child: {parameter.name}=unmapped(…)"
+    return CompileError(
+        f"each child of {node.name}() wants {parameter.name}: {wanted} "
+        f"but {_giver(output)} {type_text(output.type)}{items}",
+        where=node.place,
+        fix=fix,
+    )
+
+
+def _wrong_item(node: Node, parameter: Parameter, index: int, item: Any, items: list[Any]) -> CompileError:
+    fix = f"pass items of that type, or change the annotation of {parameter.name} in {_place(node)}"
+    if is_instance(items, parameter.annotation, every=True, stand_in=_type_of):
+        fix = f"to pass the list whole to each child: {parameter.name}=unmapped(…)"
+    given, wanted = _shown(item), type_text(parameter.annotation)
+    return CompileError(
+        f"each child of {node.name}() wants {parameter.name}: {wanted} but item {index} is {given}",
+        where=node.place,
+        fix=fix,
+    )
 
 
 def _output_fits(output: Output[Any], parameter: Parameter) -> bool:
@@ -171,22 +229,17 @@ RULES: tuple[Callable[[Node, Known], Iterable[CompileError]], ...] = (names_are_
 
 def _type_of(value: Any) -> Any:
     """Return the type that an output stands for; None for plain values."""
-    if not isinstance(value, Output):
-        return None
-    declaration = cast("Output[Any]", value).declaration
-    return declaration.annotation if declaration else Any
+    return cast("Output[Any]", value).type if isinstance(value, Output) else None
 
 
 def _wrong_output(node: Node, parameter: Parameter, output: Output[Any]) -> CompileError:
     given = _type_of(output)
     wanted = type_text(parameter.annotation)
     producer = output.node
-    fix = (
-        f"pass another output, or change one of the annotations: of {parameter.name} in "
-        f"{place_of(node.definition.function) or node.name}, or of what is returned in "
-        f"{place_of(producer.definition.function) or producer.name}"
-    )
-    if is_assignable(given, parameter.annotation | None if isinstance(parameter.annotation, type) else Any):
+    fix = _annotations_of(node, parameter, producer)
+    if output.is_mapped and is_assignable(item_type(given), parameter.annotation):
+        fix = f"to run {node.definition.name} for each of them: {node.definition.name}.map({parameter.name}=…)"
+    elif is_assignable(given, parameter.annotation | None if isinstance(parameter.annotation, type) else Any):
         fix = f"{producer.name}() may give None: annotate {parameter.name}: {wanted} | None and handle it there"
     return CompileError(
         f"{node.name}() wants {parameter.name}: {wanted} but {_giver(output)} {type_text(given)}",
@@ -195,10 +248,21 @@ def _wrong_output(node: Node, parameter: Parameter, output: Output[Any]) -> Comp
     )
 
 
+def _annotations_of(node: Node, parameter: Parameter, producer: Node) -> str:
+    return (
+        f"pass another output, or change one of the annotations: of {parameter.name} in {_place(node)}, "
+        f"or of what is returned in {_place(producer)}"
+    )
+
+
+def _place(node: Node) -> str:
+    return place_of(node.definition.function) or node.name
+
+
 def _giver(output: Output[Any]) -> str:
-    if len(output.node.outputs) == 1:
-        return f"{output.node.name}() gives"
-    return f"output {output.name!r} of {output.node.name}() is"
+    node = output.node
+    call = f"{node.name}.{node.fan.kind}" if node.fan is not None else node.name
+    return f"{call}() gives" if len(node.outputs) == 1 else f"output {output.name!r} of {call}() is"
 
 
 def _wrong_value(node: Node, parameter: Parameter, value: Any) -> CompileError:
@@ -206,8 +270,7 @@ def _wrong_value(node: Node, parameter: Parameter, value: Any) -> CompileError:
     return CompileError(
         f"{node.name}() wants {parameter.name}: {wanted} but got {_shown(value)}",
         where=node.place,
-        fix=f"pass a value of that type, or change the annotation of {parameter.name} in "
-        f"{place_of(node.definition.function) or node.name}",
+        fix=f"pass a value of that type, or change the annotation of {parameter.name} in {_place(node)}",
     )
 
 

@@ -178,10 +178,12 @@ def override_literals(trace: Trace, said: Mapping[str, ParamLayer]) -> None:
             continue
         wired = [name for name in layer.values if not isinstance(node.inputs.get(name, None), Literal | None)]
         if wired:
+            is_spread = node.fan is not None and wired[0] in node.fan.over
+            what = "spread over the children of the step" if is_spread else "the output of another step"
             raise ConfigError(
-                f"steps.{node.name}.params.{wired[0]} can't be set: that input is the output of another step",
+                f"steps.{node.name}.params.{wired[0]} can't be set: that input is {what}",
                 where=layer.origin,
-                fix="set a parameter of the step that makes it",
+                fix="set a parameter of the pipeline or of the step that makes it",
             )
         arguments = dict(zip(node.inputs, node.arguments, strict=True))
         parameters = [

@@ -14,7 +14,7 @@ from cupola.compiler.callsite import CallSite, caller_place
 from cupola.compiler.signature import OutputDeclaration, Signature
 from cupola.entities.options import PipelineKnobs, StepKnobs
 from cupola.errors import CompileError
-from cupola.snapshot import Source
+from cupola.snapshot import Fan, Source
 
 T = TypeVar("T")
 
@@ -81,9 +81,11 @@ class Node(msgspec.Struct, eq=False):
         definition: The step that was called.
         callee: What it shares with other calls of the step.
         inputs: Wiring by parameter name, defaults included.
-        arguments: What was passed for each parameter, for type checks; defaults included.
+        arguments: What was passed for each parameter, for type checks; defaults included. `Spread` for what is spread.
         after: Positions of the steps that must be over before.
         site: The call in the user's source.
+        fan: How it is mapped; None for an ordinary call.
+        width: How many children it has, when that is known already.
     """
 
     position: int
@@ -94,6 +96,8 @@ class Node(msgspec.Struct, eq=False):
     arguments: tuple[Any, ...]
     after: tuple[int, ...]
     site: CallSite
+    fan: Fan | None = None
+    width: int | None = None
 
     @property
     def signature(self) -> Signature:
@@ -119,21 +123,49 @@ class Node(msgspec.Struct, eq=False):
 class Output(Generic[T]):
     """An output of a step in a pipeline that is being compiled: it can be passed to steps, and nothing else.
 
+    Of a mapped step it stands for a list: what all its children put out, in the order of the items.
+
     Attributes:
         node: The step call that makes it.
         declaration: Its name and type; None for a step without outputs, which can only be waited for.
+        allow_failures: Whether children that failed are left out of the list.
     """
 
-    __slots__ = ("declaration", "node")
+    __slots__ = ("allow_failures", "declaration", "node")
 
-    def __init__(self, node: Node, declaration: OutputDeclaration | None) -> None:
+    def __init__(self, node: Node, declaration: OutputDeclaration | None, *, allow_failures: bool = False) -> None:
         self.node = node
         self.declaration = declaration
+        self.allow_failures = allow_failures
 
     @property
     def name(self) -> str:
         """Name of the output within its step."""
         return self.declaration.name if self.declaration else ""
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it is of a mapped step, and so a list."""
+        return self.node.fan is not None
+
+    @property
+    def type(self) -> Any:
+        """What it is annotated as; Any where nothing is said."""
+        annotation = self.declaration.annotation if self.declaration else Any
+        return list[annotation] if self.is_mapped else annotation
+
+    def collect(self, *, allow_failures: bool = False) -> Output[Any]:
+        """Return what the children of a mapped step put out as one list, which exists when all of them are over.
+
+        Args:
+            allow_failures: Whether children that failed are left out; otherwise one of them is the end of the run.
+
+        Raises:
+            CompileError: The step is not mapped.
+        """
+        if not self.is_mapped:
+            raise used_as_value(self, ".collect()")
+        return Output(self.node, self.declaration, allow_failures=allow_failures)
 
     def __repr__(self) -> str:
         return f"<output {self.name!r} of step {self.node.name!r}>"
@@ -145,13 +177,28 @@ class Output(Generic[T]):
         raise used_as_value(self, f".{name}")
 
 
+class Unmapped(msgspec.Struct, Generic[T], frozen=True, eq=False):
+    """An argument of `map` or `product` that is the same for all children; made by `unmapped`."""
+
+    value: T
+
+
+class Spread(msgspec.Struct, frozen=True, eq=False):
+    """An argument of `map` or `product` that is spread over the children: the items, or an output that is a list."""
+
+    value: list[Any] | Output[Any]
+
+
 def used_as_value(output: Output[Any], how: str) -> CompileError:
     """Return the error for an output that was used as a value while a pipeline was wired."""
+    ways = "step.map(…) runs a step for each item of a list; dynamic=True, for Python on values, is yet to come"
+    if output.is_mapped:
+        ways = "or take it as one list with .collect(), or map another step over it"
     return CompileError(
         f"output {output.name!r} of step {output.node.name!r} was used as a value ({how}), "
         "but while a pipeline is wired there is no value yet",
         where=f"pipeline at {caller_place()}",
-        fix="pass it to a step and do it there; dynamic=True and .map, which work on values, come with a later version",
+        fix=f"pass it to a step and do it there; {ways}",
     )
 
 

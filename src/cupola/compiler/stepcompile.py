@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from cupola import digest, values
-from cupola.compiler.nodes import Node, Output
+from cupola.compiler.nodes import Node, Output, Spread
 from cupola.compiler.options import KnobLayer, plain_options, step_knobs
 from cupola.compiler.reach import code_parts
 from cupola.compiler.signature import OutputDeclaration
@@ -34,6 +34,7 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
         retry_on: Exception classes that are worth another attempt; empty for all.
         hooks: Functions of the `StepRun` by event.
         files: Paths of files and folders among the literal inputs, by a name for people such as `file data.csv`.
+        spreads_files: Whether there are some among the items that a mapped step is spread over.
     """
 
     function: Callable[..., Any]
@@ -44,6 +45,7 @@ class LiveStep(msgspec.Struct, frozen=True, kw_only=True):
     retry_on: tuple[type[BaseException] | str, ...]
     hooks: Mapping[str, Callable[[Any], object]]
     files: Mapping[str, str]
+    spreads_files: bool = False
 
 
 Wiring = tuple[bytes, ...]
@@ -119,10 +121,10 @@ class StepCompiler:
                 node.after,
                 shared.options_position,
                 _base_key(node, shared) if shared.has_key else "",
+                node.fan,
             )
         )
-        files = files_in(node.arguments)
-        self.live.append(msgspec.structs.replace(shared.live, files=files) if files else shared.live)
+        self.live.append(_with_files(shared.live, node))
 
     def _outputs(self, node: Node, shared: _Shared) -> tuple[OutputSpec, ...]:
         if not shared.unnamed:
@@ -217,18 +219,20 @@ def _key_inputs(node: Node, options: StepOptions) -> tuple[str, ...]:
 
 
 def _base_key(node: Node, shared: _Shared) -> str:
-    # Calls of one step with the same literals have one key, and a long chain or loop is made of such calls.
-    wired = tuple(map(_wiring, map(node.inputs.__getitem__, shared.key_inputs)))
+    # Calls of one step with the same literals have one key, and a long chain or loop is made of such calls. What is
+    # spread is left to the keys of the children, each of which counts its own items only.
+    over = node.fan.over if node.fan is not None else ()
+    wired = tuple([_SPREAD if name in over else wiring(node.inputs[name]) for name in shared.key_inputs])
     known = shared.keys.get(wired)
     if known is None:
         parts = list(shared.key_parts)
-        for name, wiring in zip(shared.key_inputs, wired, strict=True):
-            parts += [b"input", name.encode(), *wiring]
+        for name, put in zip(shared.key_inputs, wired, strict=True):
+            parts += [b"input", name.encode(), *put]
         known = shared.keys[wired] = digest.base_key(parts)
     return known
 
 
-def _wiring(source: Source) -> Wiring:
+def wiring(source: Source) -> Wiring:
     """Return the literals of an input and where outputs go in it; which outputs, decides the inputs key."""
     if isinstance(source, FromStep):
         return _OUTPUT
@@ -236,11 +240,12 @@ def _wiring(source: Source) -> Wiring:
         return b"literal", source.value
     if isinstance(source, Collect):
         return (b"collect",)
-    items = [part for item in source.items for part in _wiring(item)]
+    items = [part for item in source.items for part in wiring(item)]
     return source.kind.encode(), *source.keys, str(len(source.items)).encode(), *items
 
 
 _OUTPUT: Wiring = (b"output",)
+_SPREAD: Wiring = (b"spread",)
 
 
 def _output_spec(declaration: OutputDeclaration) -> OutputSpec:
@@ -255,6 +260,16 @@ def _output_spec(declaration: OutputDeclaration) -> OutputSpec:
         metadata={key: values.encode(value, path=f"metadata[{key!r}]") for key, value in config.metadata.items()},
         kind=config.kind,
     )
+
+
+def _with_files(live: LiveStep, node: Node) -> LiveStep:
+    """Add the files and folders among a call's literal inputs; those of a child are its own and not its siblings'."""
+    if node.fan is None:
+        files = files_in(node.arguments)
+        return msgspec.structs.replace(live, files=files) if files else live
+    files = files_in([value for value in node.arguments if not isinstance(value, Spread)])
+    spread = files_in([value.value for value in node.arguments if isinstance(value, Spread)])
+    return msgspec.structs.replace(live, files=files, spreads_files=bool(spread)) if files or spread else live
 
 
 _NOTHING: Mapping[str, str] = {}

@@ -17,10 +17,10 @@ from cupola import values
 from cupola.compiler.annotations import place_of
 from cupola.compiler.binding import bind
 from cupola.compiler.callsite import CallSite, call_site
-from cupola.compiler.nodes import Callee, Node, Output, PipelineDefinition, StepDefinition
+from cupola.compiler.nodes import Callee, Node, Output, PipelineDefinition, StepDefinition, Unmapped
 from cupola.compiler.signature import read_signature
 from cupola.errors import CompileError, MaterializerError
-from cupola.snapshot import FromStep, Gather, Literal, Source
+from cupola.snapshot import Collect, FromStep, Gather, Literal, Source
 
 DEEPEST = 50
 """How deep pipelines may be nested; beyond, one calls itself without end."""
@@ -105,16 +105,21 @@ def free_name(trace: Trace, name: str) -> str:
 def add_call(trace: Trace, step: StepDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Collect one step call; return its output, a tuple of its outputs, or, without outputs, something to wait for."""
     site = call_site()
-    callee = _callee(trace, step)
+    callee = find_callee(trace, step)
     signature = callee.signature
     arguments = bind(step.name, signature, args, kwargs)
-    name = _own_label(trace, step.label, site) if step.label else free_name(trace, step.name)
+    name = claim_name(trace, step, site)
     inputs: dict[str, Source] = {}
     for place, key in enumerate(signature.names):
         inputs[key] = wire(trace, arguments[place], f"{name}.{key}", site)
-    after = _waits_for(trace, step.after, name, site) if step.after else ()
-    node = Node(len(trace.nodes), name, step, callee, inputs, arguments, after, site)
+    node = Node(len(trace.nodes), name, step, callee, inputs, arguments, waits_for(trace, step, name, site), site)
     trace.nodes.append(node)
+    return outputs_of(node)
+
+
+def outputs_of(node: Node) -> Any:
+    """Return what a call gives: its output, a tuple of its outputs, or, without outputs, something to wait for."""
+    signature = node.signature
     declared = signature.outputs
     if signature.multiple:
         outputs: list[Output[Any]] = [Output(node, declaration) for declaration in declared]
@@ -123,7 +128,8 @@ def add_call(trace: Trace, step: StepDefinition, args: tuple[Any, ...], kwargs: 
     return output
 
 
-def _callee(trace: Trace, step: StepDefinition) -> Callee:
+def find_callee(trace: Trace, step: StepDefinition) -> Callee:
+    """Return what a call shares with the other calls of its step."""
     key = (step.name, id(step.function), id(step.knobs), id(step.overrides), id(trace.nested))
     known = trace.callees.get(key)
     if known is None:
@@ -131,8 +137,15 @@ def _callee(trace: Trace, step: StepDefinition) -> Callee:
     return known
 
 
-def _own_label(trace: Trace, label: str, site: CallSite) -> str:
-    name = trace.prefix + label
+def claim_name(trace: Trace, step: StepDefinition, site: CallSite) -> str:
+    """Return the invocation name of a new call.
+
+    Raises:
+        CompileError: The name that the user gave it has been given to another one.
+    """
+    if not step.label:
+        return free_name(trace, step.name)
+    name = trace.prefix + step.label
     if name in trace.names:
         raise CompileError(
             f"two steps are named {name!r}", where=str(site), fix="give one of them another name in .named(…)"
@@ -141,8 +154,9 @@ def _own_label(trace: Trace, label: str, site: CallSite) -> str:
     return name
 
 
-def _waits_for(trace: Trace, outputs: Iterable[Output[Any]], name: str, site: CallSite) -> tuple[int, ...]:
-    return tuple(sorted({_checked(trace, output, name, site).position for output in outputs}))
+def waits_for(trace: Trace, step: StepDefinition, name: str, site: CallSite) -> tuple[int, ...]:
+    """Return the positions of the steps that a call was told to wait for."""
+    return tuple(sorted({_checked(trace, output, name, site).position for output in step.after})) if step.after else ()
 
 
 _SCALARS = frozenset({int, str, bool, type(None)})
@@ -160,7 +174,15 @@ def wire(trace: Trace, value: Any, path: str, place: CallSite | str) -> Source:
                 where=str(place),
                 fix="annotate what it returns, or use .after(…) for order without data",
             )
+        if value.is_mapped:
+            return Collect(node.position, value.declaration.name, value.allow_failures)
         return FromStep(node.position, value.declaration.name)
+    if kind is Unmapped:
+        raise CompileError(
+            f"{path} gets unmapped(…), which has a meaning only as an argument of .map or .product",
+            where=str(place),
+            fix="pass the value itself",
+        )
     if kind in _SCALARS:
         known = trace.literals.get((kind, value))
         if known is None:
@@ -195,7 +217,7 @@ def _holds_output(value: Any) -> bool:
         value = cast("dict[Any, Any]", value).values()
     elif type(value) is not list and not isinstance(value, tuple):  # also a NamedTuple of outputs
         return False
-    return any(isinstance(item, Output) or _holds_output(item) for item in cast("Iterable[Any]", value))
+    return any(isinstance(item, Output | Unmapped) or _holds_output(item) for item in cast("Iterable[Any]", value))
 
 
 def _checked(trace: Trace, output: Output[Any], user: str, place: CallSite | str) -> Node:

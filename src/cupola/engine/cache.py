@@ -17,6 +17,7 @@ import msgspec
 from cupola import digest
 from cupola.artifacts import materializers
 from cupola.artifacts.blobs import Blobs
+from cupola.engine.fan import literal_items
 from cupola.entities.artifact import Manifest
 from cupola.errors import CupolaError
 from cupola.snapshot import FromStep, Gather, Snapshot, Source, StepOptions, StepSpec
@@ -102,7 +103,7 @@ def read_inputs(
         manifests: The stored outputs of earlier steps.
         root: Source root, which relative paths start at.
     """
-    digests: dict[str, str] = {}
+    digests = literal_items(spec)
     reason = ""
     for name, source in spec.inputs.items():
         for label, found in output_digests(name, source, manifests):

@@ -232,17 +232,18 @@ class Driver:
 
     def _end_fan(self, position: int) -> None:
         """End a mapped step whose children are over."""
-        event = self._maps.ending(position, self._log_end)
+        lasted_s = self._maps.lasted_s(position)
+        event = self._maps.ending(position, self._log_end, is_cancelled=bool(self._interrupts.signal))
         self._recorder.record(event)
         name = self._graph.steps[position].name
         if isinstance(event, StepFinished):
             self._keep(position, ())
-            self._reporter.step_finished(name, StepStatus.COMPLETED, 0.0)
+            self._reporter.step_finished(name, StepStatus.COMPLETED, lasted_s)
             for warning in event.warnings:
                 self._reporter.warn(f"{name}: {warning}")
         else:
             self._block(position)
-            self._reporter.step_finished(name, event.status, 0.0, event.failure.message)
+            self._reporter.step_finished(name, event.status, lasted_s, event.failure.message)
 
     def _attempt(self, flight: Flight) -> None:
         task = flight.task

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from math import prod
+from typing import Any
 
 import msgspec
 
@@ -15,10 +16,12 @@ from cupola import digest, values
 from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.materializer import load_value, store_value
 from cupola.compiler.annotations import type_text
+from cupola.compiler.items import check_lengths, check_width, item_type, items_of
+from cupola.compiler.stepcompile import LiveStep, files_in, wiring
 from cupola.engine.graph import Graph
 from cupola.entities.artifact import Manifest
 from cupola.errors import CompileError
-from cupola.snapshot import Collect, Fan, FromStep, Gather, Literal, Snapshot, Source, StepSpec
+from cupola.snapshot import Collect, Fan, FromStep, Gather, Literal, Snapshot, Source, StepSpec, child_name
 
 Items = dict[str, tuple[Manifest, ...]]
 """Items that were stored one by one, by the name of the input that they are spread from."""
@@ -49,7 +52,7 @@ def split_inputs(
             key = source.step, source.output
             annotation = annotations.get(key)
             value = load_value(manifests[key], blobs, annotation)
-            of_items = _item_annotation(annotation)
+            of_items = item_type(annotation)
             found[name] = tuple(
                 store_value(item, of_items, blobs, path=f"{spec.name}.{name}[{index}]")
                 for index, item in enumerate(_items(value, spec, name))
@@ -57,76 +60,103 @@ def split_inputs(
     return found
 
 
-def _items(value: Any, spec: StepSpec, name: str) -> Iterable[Any]:
-    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+def _items(value: Any, spec: StepSpec, name: str) -> list[Any]:
+    items = items_of(value)
+    if items is None:
         raise CompileError(
-            f"step {spec.name!r} is mapped over {name!r}, which is {type_text(type(cast(object, value)))} and no list",
+            f"step {spec.name!r} is mapped over {name!r}, which is {type_text(type(value))} and no list",
             where=spec.source,
             fix=f"let the step before make a list, or pass it whole to each child: {name}=unmapped(…)",
         )
-    items = cast("Iterable[Any]", value)
-    # The order of a set differs from process to process; it is fixed here, once for all.
-    return sorted(items, key=values.encode) if isinstance(items, set | frozenset) else items
+    return items
 
 
-def _item_annotation(annotation: Any) -> Any:
-    arguments = getattr(annotation, "__args__", ())
-    return arguments[0] if arguments else None
+Columns = dict[str, Sequence[Source]]
+"""What each input of a mapped step is spread into, by its name."""
 
 
-def child_specs(position: int, spec: StepSpec, items: Items, graph: Graph) -> list[StepSpec]:
+def spread_columns(
+    position: int, spec: StepSpec, items: Items, taken: Mapping[str, tuple[int, ...]], children: Mapping[int, range]
+) -> Columns:
+    """Return what the inputs of a mapped step are spread into.
+
+    Args:
+        position: Its position.
+        spec: The mapped step.
+        items: The items that were stored for it.
+        taken: Whose outputs it takes where failed children of another mapped step are left out, by input.
+        children: The children of mapped steps before it.
+    """
+    assert spec.fan is not None
+    columns: Columns = {}
+    for name in spec.fan.over:
+        source = spec.inputs[name]
+        match source:
+            case Gather():
+                columns[name] = source.items
+            case Collect():
+                makers = taken.get(name, children[source.step])
+                columns[name] = [FromStep(child, source.output) for child in makers]
+            case FromStep():
+                columns[name] = [FromStep(position, item_output(name, index)) for index in range(len(items[name]))]
+            case Literal():
+                raise AssertionError(f"{name} is spread from a literal that was not taken apart when it was compiled")
+    return columns
+
+
+def child_specs(spec: StepSpec, columns: Columns) -> list[StepSpec]:
     """Return what the children of a mapped step are, in the order of the items.
 
     Raises:
-        CompileError: Inputs that are taken side by side have different numbers of items.
+        CompileError: Inputs that are taken side by side have different numbers of items, or there are too many.
     """
-    fan = spec.fan
-    assert fan is not None
-    columns = {name: _column(position, name, spec.inputs[name], items, graph) for name in fan.over}
-    if fan.kind == "product":
+    assert spec.fan is not None
+    lengths = {name: len(column) for name, column in columns.items()}
+    if spec.fan.kind == "product":
+        check_width(spec.name, prod(lengths.values()), spec.source)
         rows: Iterable[Sequence[Source]] = itertools.product(*columns.values())
     else:
-        check_lengths(spec.name, {name: len(column) for name, column in columns.items()}, spec.source)
+        check_lengths(spec.name, lengths, spec.source)
         rows = zip(*columns.values(), strict=True)
-    child = Fan("child", fan.over, fan.batch)
-    return [
-        msgspec.structs.replace(
-            spec,
-            name=f"{spec.name}[{index}]",
-            inputs={**spec.inputs, **dict(zip(columns, row, strict=True))},
-            after=(),
-            fan=child,
-        )
-        for index, row in enumerate(rows)
-    ]
+    return [_child(spec, index, row) for index, row in enumerate(rows)]
 
 
-def _column(position: int, name: str, source: Source, items: Items, graph: Graph) -> Sequence[Source]:
-    match source:
-        case Gather():
-            return source.items
-        case Collect():
-            return [FromStep(child, source.output) for child in graph.children[source.step]]
-        case FromStep():
-            return [FromStep(position, item_output(name, index)) for index in range(len(items[name]))]
-        case Literal():
-            raise AssertionError(f"{name} is spread from a literal that was not taken apart when it was compiled")
+def child_spec(spec: StepSpec, columns: Columns, index: int) -> StepSpec:
+    """Return what one of the children of a mapped step is."""
+    assert spec.fan is not None
+    row: list[Source] = []
+    rest = index
+    for column in reversed(columns.values()):
+        rest, place = divmod(rest, len(column)) if spec.fan.kind == "product" else (index, index)
+        row.append(column[place])
+    return _child(spec, index, row[::-1])
+
+
+def _child(spec: StepSpec, index: int, row: Sequence[Source]) -> StepSpec:
+    assert spec.fan is not None
+    return msgspec.structs.replace(
+        spec,
+        name=child_name(spec.name, index),
+        inputs={**spec.inputs, **dict(zip(spec.fan.over, row, strict=True))},
+        after=(),
+        fan=Fan("child", spec.fan.over, spec.fan.batch),
+    )
+
+
+def taken_children(spec: StepSpec, graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Return whose outputs a mapped step takes, by input, where failed children of another one are left out."""
+    assert spec.fan is not None
+    sources = {name: spec.inputs[name] for name in spec.fan.over}
+    return {
+        name: tuple([child for child in graph.children.get(source.step, ()) if graph.is_done(child)])
+        for name, source in sources.items()
+        if isinstance(source, Collect) and source.allow_failures
+    }
 
 
 def item_output(name: str, index: int) -> str:
     """Return the name under which children read an item that their mapped step keeps for them."""
     return f"{name}[{index}]"
-
-
-def check_lengths(step: str, lengths: Mapping[str, int], where: str) -> None:
-    """Raise `CompileError` unless inputs that are taken side by side have equally many items."""
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise CompileError(
-            f"step {step!r} is mapped over inputs of different lengths: {listed}",
-            where=where,
-            fix="give them equally many items, use .product(…) for each with each, or unmapped(…) for a whole one",
-        )
 
 
 def gather_children(source: Collect, graph: Graph) -> Gather:
@@ -152,15 +182,21 @@ def _resolved(source: Source, graph: Graph) -> Source:
 
 
 def tolerant_fans(snapshot: Snapshot) -> frozenset[int]:
-    """Return the mapped steps whose failed children are left out by all who collect them: such a failure is no end."""
+    """Return the mapped steps whose failed children are left out by all who take them: such a failure is no end.
+
+    Who maps over children one by one is as tolerant as those that take its own.
+    """
     asked: dict[int, bool] = {}
-    for spec in snapshot.steps:
-        for source in spec.inputs.values():
-            for collect in _collects(source):
-                asked[collect.step] = asked.get(collect.step, True) and collect.allow_failures
     for output in snapshot.outputs:
         for collect in _collects(output.source):
             asked[collect.step] = asked.get(collect.step, True) and collect.allow_failures
+    for position in reversed(range(len(snapshot.steps))):
+        spec = snapshot.steps[position]
+        for name, source in spec.inputs.items():
+            is_spread = spec.fan is not None and name in spec.fan.over and isinstance(source, Collect)
+            for collect in _collects(source):
+                tolerates = collect.allow_failures or (is_spread and asked.get(position, False))
+                asked[collect.step] = asked.get(collect.step, True) and tolerates
     return frozenset(step for step, tolerates in asked.items() if tolerates)
 
 
@@ -171,11 +207,27 @@ def _collects(source: Source) -> list[Collect]:
 
 
 def literal_items(spec: StepSpec) -> dict[str, str]:
-    """Return the digests of the items of a child that stand in the code, by input: they are in no base key."""
+    """Return the digests of what stands in the code of the items of a child, by input: it is in no base key."""
     if spec.fan is None or spec.fan.kind != "child":
         return {}
-    return {
-        name: digest.value("value", 1, b"", source.value)
-        for name in spec.fan.over
-        if isinstance(source := spec.inputs[name], Literal)
-    }
+    found: dict[str, str] = {}
+    for name in spec.fan.over:
+        source = spec.inputs[name]
+        if isinstance(source, Literal):
+            found[name] = digest.value("value", 1, b"", source.value)
+        elif isinstance(source, Gather):
+            found[name] = digest.wiring(wiring(source))
+    return found
+
+
+def child_files(live: LiveStep, spec: StepSpec) -> LiveStep:
+    """Return what this process has of a child: with the files among its own items."""
+    assert spec.fan is not None
+    own = [_literals(spec.inputs[name], live.annotations.get(name)) for name in spec.fan.over]
+    return msgspec.structs.replace(live, files={**live.files, **files_in(own)}, spreads_files=False)
+
+
+def _literals(source: Source, annotation: Any) -> Any:
+    if isinstance(source, Literal):
+        return values.decode(source.value, annotation)
+    return [_literals(item, None) for item in source.items] if isinstance(source, Gather) else None

@@ -23,6 +23,10 @@ class Moment(IntEnum):
     OVER = 2
 
 
+_Order = tuple[int, int, int]
+"""By which the ready steps are taken: that of the first step of a chain of maps, then the child, then the position."""
+
+
 class Graph:
     """The steps of one run by position.
 
@@ -40,30 +44,40 @@ class Graph:
         self._collectors: dict[int, int] = {}
         self._waiting: dict[tuple[int, Moment] | int, list[int]] = {}
         self._causes: dict[int, int] = {}
-        self._ready: list[int] = []
+        self._anchors: dict[int, int] = {}
+        self._orders: list[_Order] = []
+        self._ready: list[_Order] = []
         for spec in steps:
             self.add(spec)
 
     def add(self, spec: StepSpec) -> int:
         """Add a step that stands after all that it needs; return its position."""
         position = len(self.steps)
+        # A mapped step gets its children as soon as it can, or what follows on one child would wait for all of them.
+        return self._add(spec, (-1 if _is_mapped(spec) else position, 0, position), -1)
+
+    def _add(self, spec: StepSpec, order: _Order, parent: int) -> int:
+        position = len(self.steps)
         self.steps.append(spec)
+        self._orders.append(order)
         self._state.append(WAITING)
         self._readers.append(0)
         unmet = 0
         self._count_reads(spec, 1)
         for source, moment in _needs(spec):
-            unmet += self._wait(position, source, moment)
+            if source != parent:  # which is done when its children are, and keeps items for them before that
+                unmet += self._wait(position, source, moment)
         self._unmet.append(unmet)
         if not unmet:
-            heappush(self._ready, position)
+            heappush(self._ready, order)
         return position
 
     def expand(self, position: int, children: Sequence[StepSpec]) -> range:
         """Add the children of a mapped step; return their positions."""
         first = len(self.steps)
-        for spec in children:
-            self.add(spec)
+        anchor = self._anchors[position] = self._anchor(position)
+        for index, spec in enumerate(children):
+            self._add(spec, (anchor, index, first + index), position)
         added = self.children[position] = range(first, len(self.steps))
         for child in added:
             self._readers[child] += self._collectors.get(position, 0)
@@ -73,7 +87,7 @@ class Graph:
     def take_ready(self) -> int | None:
         """Return the first step that can start now, which is then the caller's, or None."""
         while self._ready:
-            position = heappop(self._ready)
+            position = heappop(self._ready)[2]
             if self._state[position] == WAITING:
                 self._state[position] = STARTED
                 return position
@@ -156,7 +170,14 @@ class Graph:
         for waiting in self._waiting.pop(position if moment is Moment.DONE else (position, moment), ()):
             self._unmet[waiting] -= 1
             if not self._unmet[waiting]:
-                heappush(self._ready, waiting)
+                heappush(self._ready, self._orders[waiting])
+
+    def _anchor(self, position: int) -> int:
+        """Return the first of a chain of maps: what follows on a child goes before the next child, so less is kept."""
+        spec = self.steps[position]
+        over = spec.fan.over if spec.fan is not None else ()
+        sources = [source for name in over if isinstance(source := spec.inputs[name], Collect)]
+        return min((self._anchors.get(source.step, position) for source in sources), default=position)
 
 
 def read_steps(spec: StepSpec) -> tuple[list[int], list[int]]:
@@ -175,6 +196,10 @@ def read_steps(spec: StepSpec) -> tuple[list[int], list[int]]:
     return list(read), list(collected)
 
 
+def _is_mapped(spec: StepSpec) -> bool:
+    return spec.fan is not None and spec.fan.kind != "child"
+
+
 def _needs(spec: StepSpec) -> Iterable[tuple[int, Moment]]:
     """Return what a step waits for, each once."""
     found: dict[tuple[int, Moment], None] = {}
@@ -182,7 +207,7 @@ def _needs(spec: StepSpec) -> Iterable[tuple[int, Moment]]:
         if isinstance(source, FromStep):
             found[source.step, Moment.DONE] = None
         elif not isinstance(source, Literal):
-            is_spread = spec.fan is not None and spec.fan.kind != "child" and name in spec.fan.over
+            is_spread = _is_mapped(spec) and spec.fan is not None and name in spec.fan.over
             found.update(dict.fromkeys(_inside(source, is_spread=is_spread)))
     for source in spec.after:
         found[source, Moment.DONE] = None
@@ -197,7 +222,7 @@ def _inside(source: Source, *, is_spread: bool) -> list[tuple[int, Moment]]:
         case Gather():
             return [need for item in source.items for need in _inside(item, is_spread=False)]
         case Collect():
-            if is_spread:
+            if is_spread and not source.allow_failures:
                 return [(source.step, Moment.EXPANDED)]
             return [(source.step, Moment.OVER if source.allow_failures else Moment.DONE)]
         case Literal():

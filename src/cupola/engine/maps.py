@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +10,16 @@ import msgspec
 from cupola.artifacts.blobs import Blobs
 from cupola.compiler.compile import Compiled
 from cupola.compiler.stepcompile import LiveStep
-from cupola.engine.fan import Items, child_specs, item_output, split_inputs, tolerant_fans
+from cupola.engine.fan import (
+    Items,
+    child_files,
+    child_specs,
+    item_output,
+    split_inputs,
+    spread_columns,
+    taken_children,
+    tolerant_fans,
+)
 from cupola.engine.graph import Graph, read_steps
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import Failure, StepStatus
@@ -27,6 +36,7 @@ class _Fan(msgspec.Struct):
         failures: How those ended that failed.
         without: How many ended without outputs.
         attempt: Number of the attempt that waits for them; 0 while the step itself has not begun.
+        began: When that began, in seconds since 1970.
     """
 
     children: range
@@ -34,6 +44,7 @@ class _Fan(msgspec.Struct):
     failures: list[tuple[int, Failure | None]]
     without: int = 0
     attempt: int = 0
+    began: float = 0.0
 
 
 class Maps:
@@ -57,11 +68,19 @@ class Maps:
     def restore(self, expansions: Iterable[MapExpanded]) -> None:
         """Give mapped steps the children that they had in an earlier drive of the run."""
         for event in expansions:
-            self._add_children(event.step, event.items)
+            self._add_children(event.step, event.items, event.taken)
 
     def live(self, position: int) -> LiveStep:
         """Return what this process has of a step or child."""
-        return self._compiled.steps[self._parents.get(position, position)]
+        parent = self._parents.get(position)
+        if parent is None:
+            return self._compiled.steps[position]
+        live = self._compiled.steps[parent]
+        return child_files(live, self._graph.steps[position]) if live.spreads_files else live
+
+    def parent(self, position: int) -> int | None:
+        """Return the mapped step that a step is a child of, or None."""
+        return self._parents.get(position)
 
     def tolerates(self, position: int) -> bool:
         """Tell whether a step is a child whose failure is no end: all who collect it leave failed ones out."""
@@ -77,11 +96,16 @@ class Maps:
         if position not in self._fans:
             spec = self._graph.steps[position]
             items = split_inputs(spec, self.manifests, self._annotations(position), self._blobs)
-            first = len(self._graph.steps)
-            children = self._add_children(position, items)
-            expansion = MapExpanded(now(), position, first, len(children), items)
-        self._fans[position].attempt = attempt
+            taken = taken_children(spec, self._graph)
+            children = self._add_children(position, items, taken)
+            expansion = MapExpanded(now(), position, children.start, len(children), items, taken)
+        fan = self._fans[position]
+        fan.attempt, fan.began = attempt, now()
         return expansion
+
+    def lasted_s(self, position: int) -> float:
+        """Return how long a mapped step has waited for its children, in seconds."""
+        return now() - self._fans[position].began
 
     def end_child(self, position: int, failure: Failure | None = None) -> int | None:
         """Note that a step is over; return the mapped step that is over with it, or None."""
@@ -101,19 +125,28 @@ class Maps:
         fan = self._fans[position]
         return bool(fan.attempt) and not fan.still
 
-    def ending(self, position: int, log: int) -> StepFinished | StepFailed:
-        """Return the event of a mapped step whose children are over; `log` is where the run's output ends."""
+    def ending(self, position: int, log: int, *, is_cancelled: bool) -> StepFinished | StepFailed:
+        """Return the event of a mapped step whose children are over.
+
+        Args:
+            position: The mapped step.
+            log: Where the run's output ends.
+            is_cancelled: Whether the run is being stopped.
+        """
         fan, name = self._fans.pop(position), self._graph.steps[position].name
         total = len(fan.children)
         if not fan.without or position in self._tolerant:
-            left_out = (f"{fan.without} of {total} children failed and are left out",) if fan.without else ()
+            left_out = (
+                (f"{fan.without} of {total} children failed or never ran, and are left out",) if fan.without else ()
+            )
             return StepFinished(now(), position, fan.attempt, log=log, warnings=left_out)
+        status = StepStatus.CANCELLED if is_cancelled else StepStatus.FAILED
         if not fan.failures:
-            failure = Failure("Skipped", f"{fan.without} of {total} children never ran")
-            return StepFailed(now(), position, failure, fan.attempt, StepStatus.CANCELLED, log=log)
+            failure = Failure("Incomplete", f"{fan.without} of {total} children of {name} did not run")
+            return StepFailed(now(), position, failure, fan.attempt, status, log=log)
         child, first = fan.failures[0]
         message = f"{len(fan.failures)} of {total} children failed, first {self._graph.steps[child].name}: {first}"
-        return StepFailed(now(), position, Failure(f"{name}[…]", message), fan.attempt, log=log)
+        return StepFailed(now(), position, Failure("Incomplete", message), fan.attempt, status, log=log)
 
     def stopped(self) -> list[int]:
         """Return the mapped steps that have begun and whose children will not all run."""
@@ -128,8 +161,9 @@ class Maps:
         """Return the names under which a mapped step keeps items for its children."""
         return [output for step, output in self.manifests if step == position]
 
-    def _add_children(self, position: int, items: Items) -> range:
-        specs = child_specs(position, self._graph.steps[position], items, self._graph)
+    def _add_children(self, position: int, items: Items, taken: Mapping[str, tuple[int, ...]]) -> range:
+        spec = self._graph.steps[position]
+        specs = child_specs(spec, spread_columns(position, spec, items, taken, self._graph.children))
         for name, manifests in items.items():
             for index, manifest in enumerate(manifests):
                 self.manifests[position, item_output(name, index)] = manifest

@@ -209,7 +209,7 @@ def remove_run(db: sqlite3.Connection, run: str, number: int) -> None:
         for table in ("tag", "metadata"):
             db.execute(f"DELETE FROM {table} WHERE kind = ? AND run = ?", (kind, number))
     _forget_inputs(db, db.execute("SELECT run, position, detail FROM step WHERE run = ?", (number,)))
-    for table in ("step", "version", "place"):
+    for table in ("step", "version", "place", "expansion"):
         db.execute(f"DELETE FROM {table} WHERE run = ?", (number,))
     db.execute("DELETE FROM run WHERE number = ?", (number,))
     db.execute("DELETE FROM dead_letter WHERE run = ?", (run,))

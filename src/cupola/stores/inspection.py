@@ -21,6 +21,7 @@ _ORPHANS = {
         " (SELECT 1 FROM step WHERE step.run = version.run AND step.position = version.step)"
     ),
     "versions of no artifact": "SELECT count(*) FROM version WHERE artifact NOT IN (SELECT key FROM artifact)",
+    "children of no run": "SELECT count(*) FROM expansion WHERE run NOT IN (SELECT number FROM run)",
     "tags of no run": "SELECT count(*) FROM tag WHERE run NOT IN (SELECT number FROM run)",
     "metadata of no run": "SELECT count(*) FROM metadata WHERE run NOT IN (SELECT number FROM run)",
     "inputs of no run": "SELECT count(*) FROM input WHERE run NOT IN (SELECT number FROM run)",

@@ -18,6 +18,7 @@ from cupola.entities.run import Failure, StepStatus
 from cupola.errors import CupolaError
 from cupola.event import (
     Event,
+    MapExpanded,
     RunFacts,
     RunFinished,
     RunLost,
@@ -32,7 +33,10 @@ from cupola.event import (
     StepsSkipped,
     StepStarted,
     decode_event,
+    encode_event,
 )
+from cupola.snapshot import child_name
+from cupola.stores.expansions import Expansion, find_expansion, load_expansions, write_expansion
 from cupola.stores.rows import (
     RUN_LEVEL,
     Outcome,
@@ -105,6 +109,7 @@ class Batch(msgspec.Struct):
     Attributes:
         sealed: What the store gave the run, when that is known already (a rebuild).
         names: What the store knows of the run's snapshot; None until it is looked up by `find_names`.
+        expansions: The mapped steps that have their children; None until a child is looked up.
         versions: What steps made, in the order in which they ended.
         tags, removed_tags: `(kind, step, position, name)`.
         metadata: By `(kind, step, position, key)`, encoded.
@@ -115,6 +120,7 @@ class Batch(msgspec.Struct):
     find_names: Callable[[str], StepNames]
     sealed: RunSealed | None = None
     names: StepNames | None = None
+    expansions: list[Expansion] | None = None
     steps: dict[int, StepDraft] = {}
     versions: list[VersionDraft] = []
     used: list[tuple[int, str, int, int]] = []
@@ -285,6 +291,14 @@ def _apply_skipped(batch: Batch, event: StepsSkipped) -> None:
         batch.steps[position] = step
 
 
+def _apply_expanded(batch: Batch, event: MapExpanded) -> None:
+    _names(batch)
+    counts = batch.run.counts
+    counts["pending"] = counts.get("pending", 0) + event.count
+    write_expansion(batch.db, batch.run.number, event, encode_event(event))
+    batch.expansions = None
+
+
 def _apply_run_finished(batch: Batch, event: RunFinished) -> None:
     run = batch.run
     run.status, run.ended_at = event.status.value, event.at
@@ -315,6 +329,7 @@ _OF_RUN: dict[type[Event], Callable[[Batch, Any], None]] = {
     RunFacts: _apply_facts,
     RunResumed: _apply_resumed,
     StepsSkipped: _apply_skipped,
+    MapExpanded: _apply_expanded,
     RunFinished: _apply_run_finished,
     RunLost: _apply_lost,
     RunSealed: _apply_sealed,
@@ -335,9 +350,16 @@ def _names(batch: Batch) -> StepNames:
 
 def _new_step(batch: Batch, position: int) -> StepDraft:
     known = batch.names or _names(batch)
-    if position >= len(known.names):
+    if position < len(known.names):
+        return StepDraft(known.names[position], known.sources[position], known.base_keys[position], [])
+    if batch.expansions is None:
+        batch.expansions = load_expansions(batch.db, batch.run.number)
+    expansion = find_expansion(batch.expansions, position)
+    if expansion is None or expansion.step >= len(known.names):
         return StepDraft(f"#{position}", "", "", [])
-    return StepDraft(known.names[position], known.sources[position], known.base_keys[position], [])
+    step = expansion.step
+    name = child_name(known.names[step], position - expansion.first)
+    return StepDraft(name, known.sources[step], known.base_keys[step], [])
 
 
 def _record(batch: Batch, event: StepFinished | StepFailed, outputs: tuple[OutputRecord, ...]) -> None:

@@ -46,6 +46,16 @@ CROSS JOIN pipeline ON pipeline.key = run.pipeline
 CROSS JOIN step ON step.run = run.number
 WHERE run.number = ? AND step.position = ?;
 
+-- name: count_children
+-- How many children of each mapped step of a run are in which state.
+SELECT expansion.step, step.status, count(*)
+FROM run
+CROSS JOIN expansion ON expansion.run = run.number
+CROSS JOIN step ON step.run = expansion.run
+  AND step.position >= expansion.first AND step.position < expansion.first + expansion.count
+WHERE run.id = ?
+GROUP BY expansion.step, step.status;
+
 -- name: consumers_of
 -- The steps that read a value, newest first.
 SELECT {columns}

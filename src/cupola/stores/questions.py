@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -15,10 +16,13 @@ from cupola import ids
 from cupola.digest import checksum
 from cupola.entities.artifact import OutputRecord, VersionRecord
 from cupola.entities.run import StepRecord
-from cupola.event import StepFinished, decode_event
+from cupola.event import MapExpanded, StepFinished, decode_event
+from cupola.snapshot import split_child_name
 from cupola.store import (
     CacheEntry,
     ConsumersOf,
+    CountChildren,
+    ExpansionsOf,
     FindCached,
     FindCachedExactly,
     ListInputs,
@@ -29,6 +33,7 @@ from cupola.store import (
     StepsOf,
 )
 from cupola.stores import records
+from cupola.stores.expansions import child_position, read_expansions
 from cupola.stores.ledger import Ledger
 from cupola.stores.rows import StepDetail, decode_step_detail, read_history
 
@@ -118,7 +123,7 @@ _FIND_CACHED_EXACTLY = QUERIES["find_cached_exactly"].replace("{columns}", recor
 _LIST_INPUTS = "SELECT inputs_bucket FROM step INDEXED BY step_cache_exactly WHERE cache_bucket = ? LIMIT ?"
 _STEPS = (
     f"SELECT {records.STEP_COLUMNS} FROM run CROSS JOIN pipeline ON pipeline.key = run.pipeline"
-    " CROSS JOIN step ON step.run = run.number WHERE run.id = ? ORDER BY step.position"
+    " CROSS JOIN step ON step.run = run.number WHERE run.id = ? AND step.position < ? ORDER BY step.position"
 )
 _OUTPUTS = (
     f"SELECT {records.VERSION_COLUMNS} FROM version JOIN run ON run.number = version.run"
@@ -129,8 +134,21 @@ _OUTPUTS_OF_STEP = f"{_OUTPUTS} AND version.step = ? ORDER BY version.position"
 
 def _steps_of(ledger: Ledger, question: StepsOf) -> tuple[StepRecord, ...]:
     db = ledger.database.reading()
-    rows = db.execute(_STEPS, (question.run,)).fetchall()
+    rows = db.execute(_STEPS, (question.run, question.below)).fetchall()
     return tuple(records.read_steps(db, rows, run=rows[0][0])) if rows else ()
+
+
+def _expansions_of(ledger: Ledger, question: ExpansionsOf) -> tuple[MapExpanded, ...]:
+    db = ledger.database.reading()
+    row = db.execute("SELECT number FROM run WHERE id = ?", (question.run,)).fetchone()
+    return tuple(read_expansions(db, row[0])) if row is not None else ()
+
+
+def _count_children(ledger: Ledger, question: CountChildren) -> dict[int, dict[str, int]]:
+    counts: dict[int, dict[str, int]] = {}
+    for step, status, number in ledger.database.reading().execute(QUERIES["count_children"], (question.run,)):
+        counts.setdefault(step, {})[status] = number
+    return counts
 
 
 def _outputs_of(ledger: Ledger, question: OutputsOf) -> tuple[VersionRecord, ...]:
@@ -150,11 +168,18 @@ def _step_before(ledger: Ledger, question: StepBefore) -> StepRecord | None:
     given = {"pipeline": question.pipeline, "before": question.before}
     for number, snapshot in db.execute(QUERIES["runs_before"], given).fetchall():
         # The snapshot says where the step stands, so that no run's steps need to be walked.
-        position = ledger.position_of(snapshot, question.name)
+        position = _position_of(ledger, db, number, snapshot, question.name)
         row = db.execute(QUERIES["step_at"].replace("{columns}", records.STEP_COLUMNS), (number, position)).fetchone()
         if row and row[5] in ("completed", "cached"):
             return records.read_steps(db, [row])[0]
     return None
+
+
+def _position_of(ledger: Ledger, db: sqlite3.Connection, run: int, snapshot: str, name: str) -> int:
+    child = split_child_name(name)
+    if child is None:
+        return ledger.position_of(snapshot, name)
+    return child_position(db, run, ledger.position_of(snapshot, child[0]), child[1])
 
 
 def _consumers_of(ledger: Ledger, question: ConsumersOf) -> tuple[StepRecord, ...]:
@@ -174,6 +199,8 @@ _ANSWERS: dict[type[Question[Any]], Callable[[Ledger, Any], Any]] = {
     FindCachedExactly: _find_cached_exactly,
     ListInputs: _list_inputs,
     StepsOf: _steps_of,
+    CountChildren: _count_children,
+    ExpansionsOf: _expansions_of,
     OutputsOf: _outputs_of,
     SnapshotOf: _snapshot_of,
     StepBefore: _step_before,

@@ -63,6 +63,14 @@ CREATE TABLE step (
 CREATE INDEX step_cache ON step (cache_bucket, run) WHERE cache_bucket IS NOT NULL;
 CREATE INDEX step_cache_exactly ON step (cache_bucket, inputs_bucket, run) WHERE cache_bucket IS NOT NULL;
 CREATE INDEX step_unusual ON step (status, run, position) WHERE status <> 'completed';
+CREATE TABLE expansion (
+  run INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  event BLOB NOT NULL,
+  PRIMARY KEY (run, step)
+) WITHOUT ROWID;
 CREATE TABLE artifact (
   key INTEGER PRIMARY KEY,
   project TEXT NOT NULL,

@@ -75,6 +75,16 @@ CREATE INDEX step_cache ON step (cache_bucket, run) WHERE cache_bucket IS NOT NU
 CREATE INDEX step_cache_exactly ON step (cache_bucket, inputs_bucket, run) WHERE cache_bucket IS NOT NULL;
 CREATE INDEX step_unusual ON step (status, run, position) WHERE status <> 'completed';
 
+-- The children of mapped steps: they stand from position `first` on; `event` has the items that they are spread from.
+CREATE TABLE expansion (
+  run INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  event BLOB NOT NULL,
+  PRIMARY KEY (run, step)
+) WITHOUT ROWID;
+
 -- `retired`: number of the newest version that was deleted; those that follow get larger ones.
 CREATE TABLE artifact (
   key INTEGER PRIMARY KEY,
