@@ -331,6 +331,7 @@ class RunState(msgspec.Struct):
     started: RunStarted | None = None
     status: RunStatus = RunStatus.QUEUED
     steps: dict[int, StepState] = {}
+    children: dict[int, range] = {}
     failure: Failure | None = None
     sealed: bool = False
 
@@ -372,14 +373,21 @@ def fold(state: RunState, event: Event) -> RunState:  # noqa: C901 — one flat 
             state.sealed = True
         case RunResumed():
             state.status, state.failure, state.sealed = RunStatus.RUNNING, None, False
+            over = _left_out(state, event.again)
             for number, step in state.steps.items():
-                if not step.status.has_outputs or number in event.again:
+                if (not step.status.has_outputs and number not in over) or number in event.again:
                     step.status, step.outputs = StepStatus.PENDING, ()
         case MapExpanded():
-            _step(state, event.step).status = StepStatus.RUNNING
+            state.children[event.step] = range(event.first, event.first + event.count)
         case RunFacts():
             pass
     return state
+
+
+def _left_out(state: RunState, again: tuple[int, ...]) -> set[int]:
+    """Return the children of mapped steps that are finished, with or without them."""
+    finished = [step for step in state.children if _step(state, step).status.has_outputs and step not in again]
+    return {child for step in finished for child in state.children[step]}
 
 
 def _step(state: RunState, number: int) -> StepState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -510,3 +511,323 @@ def test_a_step_that_hands_on_a_generator_is_told_to_return_a_list():
     run = failed_run(lazy)
     assert "generator" in str(run.steps["lazily"].error)
     assert statuses(run) == {"lazily": "failed", "inc": "skipped", "gather": "skipped"}
+
+
+# Going on with runs of mapped steps, and running them again.
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Callable[..., list[str]]:
+    """Return a function that notes that a step ran, and without a name returns what was noted."""
+    path = tmp_path / "witness"
+    path.touch()
+
+    def note(name: str = "") -> list[str]:
+        if name:
+            with path.open("a") as file:
+                file.write(f"{name}\n")
+        return path.read_text().splitlines()
+
+    return note
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Callable[[], bool]:
+    """Return a function that tells whether steps are to fail: no code of theirs changes when they no longer are."""
+    path = tmp_path / "broken"
+    path.touch()
+    return path.exists
+
+
+@pytest.fixture
+def mend(tmp_path: Path) -> Callable[[], None]:
+    """Return a function after which no step is to fail any more."""
+    return (tmp_path / "broken").unlink
+
+
+def test_a_resumed_run_goes_on_with_the_children_that_are_missing(seen, broken, mend):
+    @step(cache=False)
+    def find() -> list[int]:
+        seen("find")
+        return [10, 20, 30, 40]
+
+    @step(cache=False)
+    def first(x: int) -> int:
+        seen(f"first {x}")
+        if x == 30 and broken():
+            raise ValueError("not yet")
+        return x
+
+    @step(cache=False)
+    def second(x: int) -> int:
+        seen(f"second {x}")
+        return x + 1
+
+    @pipeline
+    def resumed() -> list[int]:
+        return gather(second.map(first.map(find())))
+
+    run = failed_run(resumed)
+    assert seen() == ["find", "first 10", "second 10", "first 20", "second 20", "first 30"]
+    mend()
+    again = run.resume()
+    assert again.id == run.id
+    assert again.output.load() == [11, 21, 31, 41]
+    assert seen()[6:] == ["first 30", "second 30", "first 40", "second 40"]
+    assert set(statuses(again).values()) == {"completed"}
+    assert [len(again.steps[f"first[{number}]"].attempts) for number in range(4)] == [1, 1, 2, 1]
+    assert len(again.steps["first"].attempts) == 2
+
+
+def test_resuming_a_run_that_failed_before_its_map_expanded_runs_the_map(broken, mend):
+    @step(cache=False)
+    def find() -> list[int]:
+        if broken():
+            raise ValueError("not yet")
+        return [1, 2]
+
+    @pipeline
+    def before() -> list[int]:
+        return gather(inc.map(find()))
+
+    run = failed_run(before)
+    assert list(run.steps) == ["find", "inc", "gather"]
+    mend()
+    assert run.resume().output.load() == [2, 3]
+
+
+def test_resuming_a_run_whose_map_could_not_be_spread_tries_again(broken, mend):
+    @step(cache=False)
+    def find() -> Any:
+        return 5 if broken() else [1, 2]
+
+    @pipeline
+    def before() -> list[int]:
+        return gather(inc.map(find()))
+
+    run = failed_run(before)
+    assert statuses(run)["inc"] == "failed"
+    mend()
+    with pytest.raises(RunFailed):
+        run.resume()  # what `find` made stands: it is finished
+
+
+def test_children_left_out_of_a_finished_map_stay_left_out_when_the_run_is_resumed(seen, run_cupola, broken, mend):
+    @step(cache=False)
+    def picky(x: int) -> int:
+        seen(f"picky {x}")
+        if x == 1:
+            raise ValueError("never 1")
+        return x
+
+    @step(cache=False)
+    def last(xs: list[int]) -> int:
+        seen("last")
+        if broken():
+            raise ValueError("not yet")
+        return sum(xs)
+
+    @pipeline
+    def left() -> int:
+        return last(inc.map(picky.map([0, 1, 2])).collect(allow_failures=True))
+
+    run = failed_run(left)
+    mend()
+    again = run.resume()
+    assert again.output.load() == 4
+    assert seen() == ["picky 0", "picky 1", "picky 2", "last", "last"]
+    found = statuses(again)
+    assert (found["picky[1]"], found["inc[1]"], found["picky"]) == ("failed", "skipped", "completed")
+    assert run_cupola("doctor", "store").returncode == 0
+    assert "could not be applied" not in run_cupola("doctor", "store").stdout
+    assert run_cupola("doctor", "store", "--rebuild").returncode == 0
+    assert statuses(Client().runs.get(run.id)) == found
+
+
+LARGE = "x" * 10_000
+
+
+def blobs_of(run: Run, name: str) -> list[str]:
+    return [file.blob for file in run.steps[name].output.record.manifest.files]
+
+
+def remove_blobs(home: Path, names: list[str]) -> None:
+    assert names
+    for name in names:
+        digits = name.partition(":")[2]
+        found = [path for path in (home / "blobs").rglob("*") if path.is_file() and digits[4:] in path.name]
+        assert found, f"no file of {name}"
+        for path in found:
+            path.parent.chmod(0o755)
+            path.unlink()
+
+
+def test_a_child_whose_value_is_gone_is_not_finished(seen, home, broken, mend):
+    @step(cache=False)
+    def large(x: int) -> str:
+        seen(f"large {x}")
+        return LARGE + str(x)
+
+    @step(cache=False)
+    def last(xs: list[str]) -> int:
+        if broken():
+            raise ValueError("not yet")
+        return len(xs)
+
+    @pipeline
+    def gone() -> int:
+        return last(large.map([0, 1, 2]))
+
+    run = failed_run(gone)
+    remove_blobs(home, blobs_of(run, "large[1]"))
+    mend()
+    again = run.resume()
+    assert again.output.load() == 3
+    assert seen() == ["large 0", "large 1", "large 2", "large 1"]
+    assert set(statuses(again).values()) == {"completed"}
+
+
+def test_items_that_are_gone_are_taken_from_the_list_again(seen, home, broken, mend):
+    @step(cache=False)
+    def find() -> list[str]:
+        seen("find")
+        return [LARGE + "a", LARGE + "b"]
+
+    @step(cache=False)
+    def use(x: str) -> str:
+        seen(f"use {x[-1]}")
+        if broken() and x.endswith("b"):
+            raise ValueError("not yet")
+        return x[-1]
+
+    @pipeline
+    def items() -> list[str]:
+        return use.map(find())  # type: ignore[return-value]
+
+    run = failed_run(items)
+    event = run.reader.expanded().item(1, "x[1]")
+    remove_blobs(home, [file.blob for file in event.files])
+    mend()
+    again = run.resume()
+    assert again.output.load() == ["a", "b"]
+    assert seen() == ["find", "use a", "use b", "use b"]
+
+
+def test_items_and_list_gone_make_the_list_again_and_say_so_when_it_is_another(seen, home, broken, mend):
+
+    @step(cache=False)
+    def find() -> list[str]:
+        seen("find")
+        return [LARGE + "a", LARGE + ("c" if seen().count("find") > 2 else "b")]
+
+    @step(cache=False)
+    def use(x: str) -> str:
+        seen(f"use {x[-1]}")
+        if broken() and not x.endswith("a"):
+            raise ValueError("not yet")
+        return x[-1]
+
+    @pipeline
+    def items() -> list[str]:
+        return use.map(find())  # type: ignore[return-value]
+
+    run = failed_run(items)
+    item = run.reader.expanded().item(1, "x[1]")
+    gone = [file.blob for file in item.files] + blobs_of(run, "find")
+    remove_blobs(home, gone)
+    with pytest.raises(RunFailed):
+        run.resume()
+    assert seen() == ["find", "use a", "use b", "find", "use b"]
+    remove_blobs(home, gone)
+    mend()
+    with pytest.raises(RunFailed, match="another one now"):
+        run.resume()
+
+
+def test_a_rerun_takes_over_children_that_still_hold(seen):
+    @step(cache=False)
+    def first(x: int) -> int:
+        seen(f"first {x}")
+        return x
+
+    @step(cache=False)
+    def second(x: int, by: int) -> int:
+        seen(f"second {x}")
+        return x + by
+
+    @step(cache=False)
+    def last(xs: list[int]) -> int:
+        seen("last")
+        return sum(xs)
+
+    @pipeline
+    def rerun(by: int = 1) -> int:
+        return last(second.map(first.map([1, 2]), by=unmapped(by)))
+
+    run = rerun()
+    assert len(seen()) == 5
+    again = run.rerun(from_step="last")
+    assert seen()[5:] == ["last"]
+    assert statuses(again)["second[1]"] == "cached"
+    assert again.rerun(params={"by": 5}).output.load() == 13
+    assert seen()[6:] == ["second 1", "second 2", "last"]
+    run.rerun(from_step="second")
+    assert seen()[9:] == ["second 1", "second 2", "last"]
+
+
+def test_a_rerun_of_a_failed_run_runs_the_children_that_failed(seen, broken, mend):
+    @step(cache=False)
+    def find() -> list[int]:
+        seen("find")
+        return [1, 2, 3]
+
+    @step(cache=False)
+    def first(x: int) -> int:
+        seen(f"first {x}")
+        if x == 2 and broken():
+            raise ValueError("not yet")
+        return x
+
+    @step(cache=False)
+    def second(x: int) -> int:
+        seen(f"second {x}")
+        return x
+
+    @pipeline(on_error="continue")
+    def failing() -> list[int]:
+        return gather(second.map(first.map(find())))
+
+    run = failed_run(failing)
+    mend()
+    before = len(seen())
+    again = run.rerun()
+    assert again.output.load() == [1, 2, 3]
+    assert seen()[before:] == ["first 2", "second 2"]
+
+
+def test_rerun_of_nothing_mapped_completes():
+    @pipeline
+    def nothing() -> list[int]:
+        return gather(double.map(inc.map(numbers(0))).collect())
+
+    again = nothing().rerun(from_step="gather")
+    assert (str(again.status), value(again, "gather")) == ("completed", [])
+
+
+def test_hooks_are_told_when_a_map_never_got_its_children():
+    told: list[str] = []
+
+    @step(cache=False)
+    def make() -> Any:
+        return 5
+
+    @step(cache=False, on_failure=lambda one: told.append(f"{one.name} {one.status} {one.error.type}"))
+    def use(x: int) -> int:
+        return x
+
+    @pipeline(on_failure=lambda run: told.append(f"run {run.status}"))
+    def hooked() -> None:
+        use.map(make())
+
+    failed_run(hooked)
+    assert told == ["use failed cupola.errors.CompileError", "run failed"]

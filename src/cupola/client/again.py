@@ -115,9 +115,11 @@ def rerun(
             where=f"run {reader.record().name}",
             fix=f"did you mean {close!r}?" if close else f"its steps are: {', '.join(names)}",
         )
+    reader.bring_outputs(child for children in reader.expanded().children.values() for child in children)
     earlier = Earlier(
         snapshot=reader.snapshot(),
         steps=reader.steps(),
+        children=reader.expanded().children,
         outputs=reader.outputs,
         exists=lambda version: all(
             site.blobs.exists(file.blob) for file in version.manifest.files if file.kind in "fx"
@@ -126,7 +128,7 @@ def rerun(
     chosen = select(fresh.snapshot, earlier, from_step)
     reporter = Silent(Screen()) if quiet else make_reporter()
     facts = {**run_facts(), "rerun_of": reader.id, **({"from_step": from_step} if from_step else {})}
-    given = Given(kept=chosen.kept, forced=chosen.forced)
+    given = Given(kept=chosen.kept, kept_children=chosen.kept_children, forced=chosen.forced)
     launched = launch_run(fresh, site, audience(), facts, reporter, given)
     new = Run(RunReader(reader.connection, launched.run))
     return new, error_of(new, launched)

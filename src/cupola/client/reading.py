@@ -199,7 +199,7 @@ class RunReader:
                 return source if made is not None else None
             case Collect():
                 parts = [FromStep(child, source.output) for child in self.expanded().children.get(source.step, ())]
-                self._bring_outputs(part.step for part in parts)
+                self.bring_outputs(part.step for part in parts)
                 done = tuple([part for part in parts if self.find_output(part) is not None])
                 is_whole = source.allow_failures or len(done) == len(parts)
                 return Gather("list", done) if is_whole and self.is_over(source.step) else None
@@ -208,7 +208,7 @@ class RunReader:
                 found = tuple([item for item in items if item is not None])
                 return Gather(source.kind, found, source.keys) if len(found) == len(items) else None
 
-    def _bring_outputs(self, positions: Iterable[int]) -> None:
+    def bring_outputs(self, positions: Iterable[int]) -> None:
         """Read what many steps put out with few questions, for `outputs` to find."""
         wanted: dict[str, dict[int, str]] = {}
         for position in positions:

@@ -103,19 +103,15 @@ class StepRun(Ran):
 
     @property
     def outputs(self) -> Named[Any]:
-        """What it put out, by output name; a cached step's outputs are those of the run they come from.
-
-        Of a mapped step, collections of what its children put out.
-        """
+        """What it put out, by output name: a cached step's from another run, a mapped one's collected of its children."""
         position = self.record.position
         spec = self._reader.spec(position)
         if self._reader.is_mapped(position):
             lists = {output.name: Collect(position, output.name, allow_failures=True) for output in spec.outputs}
             return read_values(self._reader, "output", lists, self._where())
         found = self._reader.outputs(position)
-        return Named(
-            "output", found, lambda name: ArtifactVersion(self._reader.connection, found[name]), where=self._where()
-        )
+        connection = self._reader.connection
+        return Named("output", found, lambda name: ArtifactVersion(connection, found[name]), where=self._where())
 
     @property
     def output(self) -> Any:

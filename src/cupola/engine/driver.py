@@ -42,6 +42,7 @@ from cupola.event import (
 from cupola.failures import describe_failure
 from cupola.ids import now
 from cupola.middleware.attempt import Hook, Moment
+from cupola.middleware.hooks import call_hook
 from cupola.middleware.surroundings import keep_surroundings
 from cupola.snapshot import Snapshot, StepSpec
 from cupola.worker import Outcome, Services, Task, run_task
@@ -131,12 +132,13 @@ class Driver:
             is_captured=desk.is_alone,
         )
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
-        self._maps = Maps(compiled, self._graph, self._manifests, site.blobs)
+        self._maps = Maps(compiled, self._graph, self._manifests, site.blobs, given)
         self._given = given
-        self._maps.restore(given.expansions)
         for position, outputs in sorted(given.done.items()):
             self._keep(position, outputs)
             self._maps.end_child(position)
+        for position in given.over:
+            self._block(position)
 
     def drive(self) -> Verdict:
         """Run all steps; record how the run ended."""
@@ -182,8 +184,8 @@ class Driver:
         options = self._snapshot.options[spec.options]
         live = self._maps.live(position)
         inputs = read_inputs(spec, options, live.files, self._manifests, self._site.root)
-        entry, note = self._given.kept.get(position), ""
-        if entry is None and position not in self._given.forced:
+        entry, note = self._maps.kept(position), ""
+        if entry is None and not self._maps.is_forced(position):
             entry, note = self._cache.find(spec, options, inputs)
         if entry is not None and not _is_verified(options.cache_verify):
             self._recorder.record(cached_event(position, inputs, entry))
@@ -217,6 +219,7 @@ class Driver:
             self._failed = self._failed or (position, failed_outcome(error, failure))
             self._recorder.record(StepFailed(now(), position, failure, attempt, log=self._log_end))
             self._reporter.step_finished(spec.name, StepStatus.FAILED, 0.0, str(failure))
+            self._tell_failure(Moment(position, spec.name, StepStatus.FAILED, attempt, failure))
             self._block(position)
             return
         if expansion is not None:
@@ -224,6 +227,14 @@ class Driver:
             self._reporter.steps_added(expansion.count)
         if self._maps.is_over(position):
             self._end_fan(position)
+
+    def _tell_failure(self, moment: Moment) -> None:
+        """Call the hooks of a mapped step that never got its children: none of them will."""
+        hooks = self._maps.live(moment.position).hooks
+        for event in ("on_failure", "on_end"):
+            if event in hooks:
+                with self._interrupts.stopping(f"hook {event}"):
+                    call_hook(event, hooks[event], self._services.tell_hook, moment)
 
     def _end_child(self, position: int, failure: Failure | None = None) -> None:
         parent = self._maps.end_child(position, failure)
@@ -350,7 +361,10 @@ class Driver:
             self._maps.abandon(position)
             self._end_fan(position)
         never: dict[int, list[int]] = {}
+        over = frozenset(self._given.over)  # they were before this driver, and are recorded as what became of them
         for position, needed in self._graph.never_started().items():
+            if position in over:
+                continue
             # Of a run that was stopped as a whole, what stopped it is the cause for all.
             if self._interrupts.signal:
                 needed = -1

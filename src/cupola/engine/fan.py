@@ -60,6 +60,23 @@ def split_inputs(
     return found
 
 
+def is_there(manifest: Manifest, blobs: Blobs) -> bool:
+    """Tell whether all blobs of a stored value exist."""
+    return not manifest.files or all(blobs.exists(file.blob) for file in manifest.files if file.kind in "fx")
+
+
+def check_same_items(spec: StepSpec, before: Items, now: Items) -> None:
+    """Raise `CompileError` unless lists that were made again have the items that the children were made for."""
+    for name, items in before.items():
+        if [item.digest for item in items] != [item.digest for item in now[name]]:
+            raise CompileError(
+                f"step {spec.name!r} is mapped over {name!r}, whose items are gone; the list was made again and is "
+                "another one now, so the children that are left can't go on",
+                where=spec.source,
+                fix="start a new run that takes over what still holds: cupola rerun RUN",
+            )
+
+
 def _items(value: Any, spec: StepSpec, name: str) -> list[Any]:
     items = items_of(value)
     if items is None:

@@ -56,13 +56,13 @@ class Graph:
         # A mapped step gets its children as soon as it can, or what follows on one child would wait for all of them.
         return self._add(spec, (-1 if _is_mapped(spec) else position, 0, position), -1)
 
-    def _add(self, spec: StepSpec, order: _Order, parent: int) -> int:
+    def _add(self, spec: StepSpec, order: _Order, parent: int, *, is_held: bool = False) -> int:
         position = len(self.steps)
         self.steps.append(spec)
         self._orders.append(order)
         self._state.append(WAITING)
         self._readers.append(0)
-        unmet = 0
+        unmet = self._wait(position, parent, Moment.EXPANDED) if is_held else 0
         self._count_reads(spec, 1)
         for source, moment in _needs(spec):
             if source != parent:  # which is done when its children are, and keeps items for them before that
@@ -72,17 +72,29 @@ class Graph:
             heappush(self._ready, order)
         return position
 
-    def expand(self, position: int, children: Sequence[StepSpec]) -> range:
-        """Add the children of a mapped step; return their positions."""
+    def expand(self, position: int, children: Sequence[StepSpec], *, is_held: bool = False) -> range:
+        """Add the children of a mapped step; return their positions.
+
+        Args:
+            position: The mapped step.
+            children: What they are.
+            is_held: Whether they, and who follows on them, wait for `let_go`.
+        """
         first = len(self.steps)
         anchor = self._anchors[position] = self._anchor(position)
         for index, spec in enumerate(children):
-            self._add(spec, (anchor, index, first + index), position)
+            self._add(spec, (anchor, index, first + index), position, is_held=is_held)
         added = self.children[position] = range(first, len(self.steps))
+        collectors = self._collectors.get(position, 0)
         for child in added:
-            self._readers[child] += self._collectors.get(position, 0)
-        self._release(position, Moment.EXPANDED)
+            self._readers[child] += collectors
+        if not is_held:
+            self.let_go(position)
         return added
+
+    def let_go(self, position: int) -> None:
+        """Let the children of a mapped step start, and what only waited for it to have children."""
+        self._release(position, Moment.EXPANDED)
 
     def take_ready(self) -> int | None:
         """Return the first step that can start now, which is then the caller's, or None."""

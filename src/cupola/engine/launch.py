@@ -185,7 +185,7 @@ def resume_run(
 
 
 def _given(reached: Reached) -> Given:
-    return Given(done=reached.done, attempts=reached.attempts, expansions=reached.expansions)
+    return Given(done=reached.done, attempts=reached.attempts, over=reached.over, expansions=reached.expansions)
 
 
 def _reopen(home: Path, run: RunRecord, takes_signals: bool) -> RunLock:

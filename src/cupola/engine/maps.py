@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,8 +12,10 @@ from cupola.compiler.compile import Compiled
 from cupola.compiler.stepcompile import LiveStep
 from cupola.engine.fan import (
     Items,
+    check_same_items,
     child_files,
     child_specs,
+    is_there,
     item_output,
     split_inputs,
     spread_columns,
@@ -21,10 +23,12 @@ from cupola.engine.fan import (
     tolerant_fans,
 )
 from cupola.engine.graph import Graph, read_steps
+from cupola.engine.resume import Given
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import Failure, StepStatus
 from cupola.event import MapExpanded, StepFailed, StepFinished
 from cupola.ids import now
+from cupola.store import CacheEntry
 
 
 class _Fan(msgspec.Struct):
@@ -37,6 +41,7 @@ class _Fan(msgspec.Struct):
         without: How many ended without outputs.
         attempt: Number of the attempt that waits for them; 0 while the step itself has not begun.
         began: When that began, in seconds since 1970.
+        lost: Its items, when they are not all there any more and have to be made again before children can run.
     """
 
     children: range
@@ -45,6 +50,7 @@ class _Fan(msgspec.Struct):
     without: int = 0
     attempt: int = 0
     began: float = 0.0
+    lost: Items | None = None
 
 
 class Maps:
@@ -55,7 +61,12 @@ class Maps:
     """
 
     def __init__(
-        self, compiled: Compiled, graph: Graph, manifests: dict[tuple[int, str], Manifest], blobs: Blobs
+        self,
+        compiled: Compiled,
+        graph: Graph,
+        manifests: dict[tuple[int, str], Manifest],
+        blobs: Blobs,
+        given: Given,
     ) -> None:
         self._compiled = compiled
         self._graph = graph
@@ -64,11 +75,17 @@ class Maps:
         self._fans: dict[int, _Fan] = {}
         self._parents: dict[int, int] = {}
         self._tolerant = tolerant_fans(compiled.snapshot)
+        self._given = given
+        for event in given.expansions:
+            self._restore(event, is_done=event.step in given.done)
 
-    def restore(self, expansions: Iterable[MapExpanded]) -> None:
-        """Give mapped steps the children that they had in an earlier drive of the run."""
-        for event in expansions:
-            self._add_children(event.step, event.items, event.taken)
+    def _restore(self, event: MapExpanded, *, is_done: bool) -> None:
+        """Give a mapped step the children that it had in an earlier drive of the run."""
+        manifests = [manifest for items in event.items.values() for manifest in items]
+        is_whole = is_done or all(is_there(manifest, self._blobs) for manifest in manifests)
+        self._add_children(event.step, event.items, event.taken, is_held=not is_whole)
+        if not is_whole:
+            self._fans[event.step].lost = event.items
 
     def live(self, position: int) -> LiveStep:
         """Return what this process has of a step or child."""
@@ -78,9 +95,16 @@ class Maps:
         live = self._compiled.steps[parent]
         return child_files(live, self._graph.steps[position]) if live.spreads_files else live
 
-    def parent(self, position: int) -> int | None:
-        """Return the mapped step that a step is a child of, or None."""
-        return self._parents.get(position)
+    def kept(self, position: int) -> CacheEntry | None:
+        """Return the result of an earlier run that stands for a step or child, as a rerun takes it over."""
+        parent = self._parents.get(position)
+        if parent is None:
+            return self._given.kept.get(position)
+        return self._given.kept_children.get(parent, {}).get(position - self._graph.children[parent].start)
+
+    def is_forced(self, position: int) -> bool:
+        """Tell whether a step runs although the cache may have a result of it."""
+        return self._parents.get(position, position) in self._given.forced
 
     def tolerates(self, position: int) -> bool:
         """Tell whether a step is a child whose failure is no end: all who collect it leave failed ones out."""
@@ -100,8 +124,18 @@ class Maps:
             children = self._add_children(position, items, taken)
             expansion = MapExpanded(now(), position, children.start, len(children), items, taken)
         fan = self._fans[position]
+        if fan.lost is not None:
+            self._make_again(position, fan.lost)
+            fan.lost = None
         fan.attempt, fan.began = attempt, now()
         return expansion
+
+    def _make_again(self, position: int, lost: Items) -> None:
+        """Store items anew whose values are not all there any more, and let the children that wait for them go."""
+        spec = self._graph.steps[position]
+        items = split_inputs(spec, self.manifests, self._annotations(position), self._blobs)
+        check_same_items(spec, lost, items)
+        self._graph.let_go(position)
 
     def lasted_s(self, position: int) -> float:
         """Return how long a mapped step has waited for its children, in seconds."""
@@ -161,13 +195,15 @@ class Maps:
         """Return the names under which a mapped step keeps items for its children."""
         return [output for step, output in self.manifests if step == position]
 
-    def _add_children(self, position: int, items: Items, taken: Mapping[str, tuple[int, ...]]) -> range:
+    def _add_children(
+        self, position: int, items: Items, taken: Mapping[str, tuple[int, ...]], *, is_held: bool = False
+    ) -> range:
         spec = self._graph.steps[position]
         specs = child_specs(spec, spread_columns(position, spec, items, taken, self._graph.children))
         for name, manifests in items.items():
             for index, manifest in enumerate(manifests):
                 self.manifests[position, item_output(name, index)] = manifest
-        children = self._graph.expand(position, specs)
+        children = self._graph.expand(position, specs, is_held=is_held)
         self._parents.update(dict.fromkeys(children, position))
         self._fans[position] = _Fan(children, len(children), [])
         return children

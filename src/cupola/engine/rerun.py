@@ -22,20 +22,29 @@ class Earlier(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         snapshot: Its graph.
         steps: What is recorded of its steps, by position.
+        children: Positions of the children of its mapped steps.
         outputs: Returns what a step put out, by output name.
         exists: Tells whether all of an output's blobs are there.
     """
 
     snapshot: Snapshot
     steps: Mapping[int, StepRecord]
+    children: Mapping[int, range]
     outputs: Callable[[int], Mapping[str, VersionRecord]]
     exists: Callable[[VersionRecord], bool]
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """What a rerun does: results taken over by position, and steps that run whatever the cache has."""
+    """What a rerun does.
+
+    Attributes:
+        kept: Results that are taken over, by position.
+        kept_children: Those of children, by their mapped step and number.
+        forced: Steps that run whatever the cache has.
+    """
 
     kept: Mapping[int, CacheEntry]
+    kept_children: Mapping[int, Mapping[int, CacheEntry]]
     forced: frozenset[int]
 
 
@@ -50,6 +59,9 @@ def select(new: Snapshot, earlier: Earlier, first: str) -> Selection:
     before = {spec.name: position for position, spec in enumerate(earlier.snapshot.steps)}
     forced: set[int] = set()
     kept: dict[int, CacheEntry] = {}
+    kept_children: dict[int, dict[int, CacheEntry]] = {}
+    # Mapped steps of which all that was finished is taken over, and those of them that were finished as a whole.
+    as_far, whole = set[int](), set[int]()
     for position, spec in enumerate(new.steps):
         read, collected = read_steps(spec)
         needed = {*read, *collected, *spec.after}
@@ -57,13 +69,44 @@ def select(new: Snapshot, earlier: Earlier, first: str) -> Selection:
             forced.add(position)
             continue
         old = before.get(spec.name)
-        if old is None or not needed <= kept.keys():
+        # A child needs the one child that it is spread from, and has a result only where that one had.
+        one_by_one = _spread_from(spec) & as_far
+        if old is None or not needed - one_by_one <= kept.keys() | whole:
             continue
-        if _is_same(spec, new, earlier.snapshot.steps[old], earlier.snapshot):
-            entry = _entry(earlier, old)
+        if not _is_same(spec, new, earlier.snapshot.steps[old], earlier.snapshot):
+            continue
+        if spec.fan is None:
+            entry = _entry(earlier, old, spec)
             if entry is not None:
                 kept[position] = entry
-    return Selection(kept, frozenset(forced))
+            continue
+        entries, is_all = _child_entries(earlier, old, spec)
+        kept_children[position] = entries
+        if is_all:
+            as_far.add(position)
+            if earlier.steps[old].status.has_outputs and len(entries) == len(earlier.children[old]):
+                whole.add(position)
+    return Selection(kept, kept_children, frozenset(forced))
+
+
+def _spread_from(spec: StepSpec) -> set[int]:
+    """Return the mapped steps whose children a mapped step takes one by one."""
+    over = spec.fan.over if spec.fan is not None else ()
+    sources = [spec.inputs[name] for name in over]
+    return {source.step for source in sources if isinstance(source, Collect) and not source.allow_failures}
+
+
+def _child_entries(earlier: Earlier, position: int, spec: StepSpec) -> tuple[dict[int, CacheEntry], bool]:
+    """Return the results of the children of a mapped step by number, and whether these are all that they had."""
+    entries: dict[int, CacheEntry] = {}
+    is_all = position in earlier.children
+    for index, child in enumerate(earlier.children.get(position, ())):
+        entry = _entry(earlier, child, spec)
+        if entry is not None:
+            entries[index] = entry
+        elif child in earlier.steps and earlier.steps[child].status.has_outputs:
+            is_all = False
+    return entries, is_all
 
 
 def _is_same(new: StepSpec, graph: Snapshot, old: StepSpec, old_graph: Snapshot) -> bool:
@@ -87,14 +130,13 @@ def _wiring(source: Source, graph: Snapshot) -> object:
             return source.kind, source.keys, [_wiring(item, graph) for item in source.items]
 
 
-def _entry(earlier: Earlier, position: int) -> CacheEntry | None:
+def _entry(earlier: Earlier, position: int, spec: StepSpec) -> CacheEntry | None:
     """Return the result of an earlier step, or None when it has none that can be read."""
     step = earlier.steps.get(position)
     if step is None or not step.status.has_outputs:
         return None
     outputs = earlier.outputs(position)
-    declared = earlier.snapshot.steps[position].outputs
-    if not all(output.name in outputs and earlier.exists(outputs[output.name]) for output in declared):
+    if not all(output.name in outputs and earlier.exists(outputs[output.name]) for output in spec.outputs):
         return None
     is_cached = step.status is StepStatus.CACHED
     return CacheEntry(

@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 
 from cupola.artifacts.blobs import Blobs
+from cupola.engine.expanded import Expanded
+from cupola.engine.fan import is_there
 from cupola.entities.artifact import Manifest
 from cupola.errors import Damaged
 from cupola.event import (
@@ -38,6 +40,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: The snapshot that it ran last.
         done: The outputs of each finished step, by position.
         gone: Steps that had finished and whose outputs are missing or damaged.
+        over: Children that failed or never ran and whose mapped step is finished without them.
         attempts: How many attempts each step had that has begun.
         expansions: The maps that have their children, in order.
         head, epoch: Sequence number of the last event, and the journal it stands in.
@@ -47,6 +50,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
     done: Mapping[int, Outputs]
     gone: tuple[int, ...]
+    over: tuple[int, ...]
     attempts: Mapping[int, int]
     expansions: tuple[MapExpanded, ...]
     head: int
@@ -60,14 +64,18 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         done: Outputs of the steps that finished in this very run, by position.
         attempts: How many attempts steps of this run had.
         kept: Results of an earlier run that stand for steps of this one.
-        forced: Steps that run although the cache may have a result.
+        kept_children: Those that stand for children, by their mapped step and number.
+        forced: Steps that run although the cache may have a result; of a mapped one all children.
+        over: Children of this run that failed or never ran and whose mapped step is finished without them.
         expansions: The mapped steps of this run that have their children, in the order in which they got them.
     """
 
     done: Mapping[int, Outputs] = {}
     attempts: Mapping[int, int] = {}
     kept: Mapping[int, CacheEntry] = {}
+    kept_children: Mapping[int, Mapping[int, CacheEntry]] = {}
     forced: frozenset[int] = frozenset()
+    over: tuple[int, ...] = ()
     expansions: tuple[MapExpanded, ...] = ()
 
 
@@ -115,17 +123,25 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
             case _:
                 pass
     ran = decode_snapshot(store.ask(SnapshotOf(snapshot), who=OWNER))
+    expanded = Expanded(ran, tuple(expansions.values()))
     done: dict[int, Outputs] = {}
     for position, event in finished.items():
         outputs = _outputs(event, store)
-        declared = ran.steps[position].outputs if position < len(ran.steps) else ()
+        declared = () if expanded.is_mapped(position) else expanded.owner(position).outputs
         if len(outputs) >= len(declared) and _exist(outputs, blobs):
             done[position] = outputs
+    over: list[int] = []
+    for position, children in expanded.children.items():
+        if any(child in finished and child not in done for child in children):
+            done.pop(position, None)
+        if position in done:
+            over += [child for child in children if child not in done]
     return Reached(
         started=started,
         snapshot=ran,
         done=done,
         gone=tuple(sorted(finished.keys() - done.keys())),
+        over=tuple(sorted(over)),
         attempts=attempts,
         expansions=tuple(expansions.values()),
         head=head,
@@ -142,5 +158,4 @@ def _outputs(event: StepFinished | StepCached, store: Store) -> Outputs:
 
 
 def _exist(outputs: Outputs, blobs: Blobs) -> bool:
-    files = [file for _name, manifest in outputs for file in manifest.files if file.kind in "fx"]
-    return all(blobs.exists(file.blob) for file in files)
+    return all(is_there(manifest, blobs) for _name, manifest in outputs)

@@ -5,11 +5,12 @@ A hook that fails is logged in the step's log and changes nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cupola.entities.run import Failure, StepStatus
 from cupola.failures import is_failure, print_failure
-from cupola.middleware.attempt import Attempt, Moment, Proceed
+from cupola.middleware.attempt import Attempt, Hook, Moment, Proceed
 
 
 def applies(attempt: Attempt) -> bool:
@@ -41,14 +42,23 @@ def wrap(proceed: Proceed) -> Proceed:
     return run
 
 
-def _call(event: str, attempt: Attempt, status: StepStatus, failure: Failure | None) -> None:
-    hook = attempt.hooks.get(event)
-    if hook is None:
-        return
-    step = attempt.context.step
+def call_hook(event: str, hook: Hook, tell_hook: Callable[[Hook, Moment], None], moment: Moment) -> None:
+    """Call one hook; what goes wrong in it is printed, and changes nothing else.
+
+    Raises:
+        BaseException: What a signal raised meanwhile.
+    """
     try:
-        attempt.tell_hook(hook, Moment(step.position, step.name, status, attempt.number, failure))
+        tell_hook(hook, moment)
     except BaseException as error:  # a hook is the user's code: whatever it raises must not change the step's result
         if not is_failure(error):
             raise
-        print_failure(f"hook {event} of step {step.name!r} failed; the step's own result stands", error)
+        print_failure(f"hook {event} of step {moment.name!r} failed; the step's own result stands", error)
+
+
+def _call(event: str, attempt: Attempt, status: StepStatus, failure: Failure | None) -> None:
+    hook = attempt.hooks.get(event)
+    if hook is not None:
+        step = attempt.context.step
+        moment = Moment(step.position, step.name, status, attempt.number, failure)
+        call_hook(event, hook, attempt.tell_hook, moment)

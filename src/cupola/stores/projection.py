@@ -274,13 +274,20 @@ def _apply_resumed(batch: Batch, event: RunResumed) -> None:
         run.snapshot, batch.names = event.snapshot, None
     rows = batch.db.execute(
         "SELECT position, name, status, base_key, started_at, detail FROM step WHERE run = ?", (run.number,)
-    )
-    for row in rows.fetchall():
+    ).fetchall()
+    for row in rows:
         is_open = row[2] not in (COMPLETED, CACHED) or row[0] in event.again
         if is_open and row[0] not in batch.steps:
             batch.steps[row[0]] = _stored_step(*row[1:])
+    again = frozenset(event.again)
+    done = {row[0] for row in rows if row[2] == COMPLETED} | {
+        position for position, step in batch.steps.items() if step.status == COMPLETED
+    }
+    # Children that failed, and that a finished mapped step left out, stay as they are.
+    over = [item for item in load_expansions(batch.db, run.number) if item.step in done - again]
     for position, step in batch.steps.items():
-        if step.status not in (COMPLETED, CACHED) or position in event.again:
+        is_over = find_expansion(over, position) is not None and position not in again
+        if (step.status not in (COMPLETED, CACHED) and not is_over) or position in again:
             step.status, step.ended_at, step.outcome = PENDING, None, None
 
 
