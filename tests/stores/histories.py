@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cupola import digest, ids, journal, values
+from cupola import digest, ids, journal, runlock, values
 from cupola.entities.artifact import Manifest, OutputRecord
 from cupola.entities.run import RunStatus
 from cupola.event import (
@@ -71,11 +71,11 @@ def encoded(events: Sequence[Event]) -> list[bytes]:
     return [encode_event(event) for event in events]
 
 
-def write_live(home: Path, run: str, events: Sequence[Event]) -> tuple[journal.RunLock, journal.JournalWriter]:
+def write_live(home: Path, run: str, events: Sequence[Event]) -> tuple[runlock.RunLock, journal.JournalWriter]:
     """Write a run's journal as its driver does, and hold its lock."""
     folder = journal.live_folder(home, run)
     folder.mkdir(parents=True)
-    lock = journal.lock_run(folder)
+    lock = runlock.lock_run(folder)
     assert lock is not None
     writer = journal.JournalWriter(folder, 1, 0)
     for event in encoded(events):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from histories import base_key, encoded, finished, record, started, whole, write_live
 
-from cupola import ids, journal
+from cupola import ids, journal, runlock
 from cupola.entities.run import RunStatus
 from cupola.event import RunFinished, RunLost, RunSealed, StepStarted, encode_event
 from cupola.store import OWNER, FindCached, Query, StepsOf
@@ -196,10 +196,10 @@ def test_a_lock_that_was_moved_away_is_not_taken(store):
     folder = journal.live_folder(store.home, run)
     lock.release()
     journal.archive(store.home, run)
-    assert journal.lock_run(folder) is None
+    assert runlock.lock_run(folder) is None
     # Another folder of the same name, which nobody holds, is one that can be locked.
     folder.mkdir()
-    again = journal.lock_run(folder)
+    again = runlock.lock_run(folder)
     assert again is not None
     again.release()
 

@@ -8,7 +8,8 @@ import time
 
 from cupola.client.reading import RunReader
 from cupola.errors import Conflict, Unreachable
-from cupola.journal import Holder, ask_to_cancel, live_folder, process_start, read_holder
+from cupola.journal import live_folder
+from cupola.runlock import Holder, ask_to_cancel, process_start, read_holder
 from cupola.text import storable_text
 
 WAIT_S = 30.0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from cupola import journal
+from cupola import journal, runlock
 from cupola.engine.shares import Share
 from cupola.errors import Damaged
 from cupola.ids import new_id
@@ -116,7 +116,7 @@ class Holders:
             self._file, self._name = _open(self._folder, name), name
             fcntl.flock(self._file, fcntl.LOCK_EX)
             pid = os.getpid()
-            self._process = pid, journal.process_start(pid), os.uname().nodename
+            self._process = pid, runlock.process_start(pid), os.uname().nodename
         book = Book(*self._process, tuple(shares))
         # The frame says where it ends, so what an earlier, longer one left behind it doesn't matter.
         data = journal.frame(msgspec.msgpack.encode(book))

@@ -42,7 +42,8 @@ from cupola.engine.uv import Uv, UvFailed, failure, open_uv
 from cupola.engine.wheel import Wheel, make_wheel
 from cupola.errors import RunCancelled
 from cupola.ids import new_id
-from cupola.journal import cannot_write, lock_run, read_holder
+from cupola.journal import cannot_write
+from cupola.runlock import lock_run, read_holder
 from cupola.text import count, duration
 
 _POLL_S = 0.05

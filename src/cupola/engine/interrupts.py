@@ -18,7 +18,7 @@ from typing import Any
 
 from cupola.engine.processes import descendants, end_tree
 from cupola.failures import Terminated
-from cupola.journal import asked_to_cancel
+from cupola.runlock import asked_to_cancel
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY_S = 0.1

@@ -31,23 +31,11 @@ from cupola.errors import ConfigError, Conflict, Unreachable
 from cupola.event import RunResumed, RunStarted
 from cupola.failures import is_failure, print_failure
 from cupola.ids import new_id, now
-from cupola.journal import (
-    Holder,
-    JournalWriter,
-    RunLock,
-    archive,
-    cannot_write,
-    forget_cancel,
-    live_folder,
-    lock_run,
-    read_holder,
-    reopen,
-    run_folder,
-    take_over,
-)
+from cupola.journal import JournalWriter, archive, cannot_write, live_folder, run_folder
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.capture import Capture, start_capture
 from cupola.middleware.terminal import secure_descriptors
+from cupola.runlock import Holder, RunLock, forget_cancel, lock_run, read_holder, reopen, take_over
 from cupola.snapshot import Snapshot
 from cupola.store import OWNER, Condition, Query
 from cupola.text import storable_text

@@ -11,7 +11,8 @@ import time
 from cupola.errors import Unreachable
 from cupola.event import Event, encode_event
 from cupola.failures import end_forked_child
-from cupola.journal import JournalWriter, RunLock, fenced
+from cupola.journal import JournalWriter
+from cupola.runlock import RunLock, fenced
 from cupola.store import Store
 
 PROJECT_EVERY_S = 0.05

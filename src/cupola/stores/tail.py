@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from cupola import ids, journal
+from cupola import ids, journal, runlock
 from cupola.crashes import crash_signal
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, Fenced, Unreachable
@@ -50,12 +50,12 @@ class Tailer:
 
     def _follow(self, run: str) -> None:
         folder = journal.live_folder(self._home, run)
-        holder = journal.read_holder(folder)
+        holder = runlock.read_holder(folder)
         self.project(run, folder)
         if not journal.epochs(folder):
             _remove_if_empty(folder)
             return
-        lock = journal.lock_run(folder)
+        lock = runlock.lock_run(folder)
         if lock is None:
             return
         try:
@@ -127,7 +127,7 @@ def _remove_if_empty(folder: Path) -> None:
         return
     if age < EMPTY_AGE_S:
         return
-    lock = journal.lock_run(folder)
+    lock = runlock.lock_run(folder)
     if lock is not None:
         try:
             if not journal.epochs(folder):
