@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cupola.authoring.pipelines import Pipeline, pipeline
     from cupola.authoring.recording import (
         add_tags,
+        checkpoint,
         load_artifact,
         log_metadata,
         log_metrics,
@@ -57,7 +58,8 @@ _HOMES = {
     "cupola.authoring.mapping": ("Mapped", "unmapped"),
     "cupola.authoring.pipelines": ("Pipeline", "pipeline"),
     "cupola.authoring.recording": (
-        "add_tags", "load_artifact", "log_metadata", "log_metrics", "register_artifact", "remove_tags", "save_artifact",
+        "add_tags", "checkpoint", "load_artifact", "log_metadata", "log_metrics", "register_artifact", "remove_tags",
+        "save_artifact",
     ),
     "cupola.authoring.steps": ("Step", "step"),
     "cupola.client.client": ("Client",),
@@ -114,6 +116,7 @@ __all__ = [
     "Unreachable",
     "__version__",
     "add_tags",
+    "checkpoint",
     "get_logger",
     "get_step_context",
     "load_artifact",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -58,8 +58,23 @@ class ArtifactAccess(msgspec.Struct, frozen=True):
     uri: Callable[[str], str]
 
 
+class Checkpoints(Protocol):
+    """How far earlier attempts of the step have come."""
+
+    def save(self, value: Any) -> None:
+        """Store a value in the place of the last one."""
+        ...
+
+    def load(self, warn: Callable[[str], None]) -> Any:
+        """Return the value that was saved last; None when there is none."""
+        ...
+
+
 class Recorded(msgspec.Struct):
-    """What an attempt recorded besides its outputs, in the order it was said."""
+    """What an attempt recorded besides its outputs, in the order it was said.
+
+    `has_checkpoint` is whether it left one.
+    """
 
     metadata: dict[str, bytes] = {}
     run_metadata: dict[str, bytes] = {}
@@ -73,6 +88,7 @@ class Recorded(msgspec.Struct):
     saved: list[OutputRecord] = []
     used: list[tuple[str, int, int]] = []
     warnings: list[str] = []
+    has_checkpoint: bool = False
 
 
 class StepContext:
@@ -87,7 +103,8 @@ class StepContext:
         recorded: What was recorded so far; for Cupola's own helpers.
     """
 
-    __slots__ = ("artifacts", "attempt", "outputs", "pipeline", "recorded", "run", "step")
+    __slots__ = ("_checkpoints", "artifacts", "attempt", "open_checkpoints", "outputs", "pipeline", "recorded", "run",
+                 "step")  # fmt: skip
 
     def __init__(
         self,
@@ -105,6 +122,8 @@ class StepContext:
         self.artifacts = artifacts
         self.attempt = attempt
         self.recorded = Recorded()
+        self.open_checkpoints: Callable[[], Checkpoints] | None = None
+        self._checkpoints: Checkpoints | None = None
 
     @property
     def is_retry(self) -> bool:
@@ -115,6 +134,32 @@ class StepContext:
     def idempotency_key(self) -> str:
         """A text that is the same for each attempt of this step in this run, and different for every other one."""
         return f"{self.run.id}.{self.step.position}"
+
+    @property
+    def resume_state(self) -> Any:
+        """What this step passed to `checkpoint` last, in this attempt or an earlier one; None when it never did.
+
+        Each look loads it anew. It is there for an attempt of the same run that reads the same inputs, also after a
+        kill, and gone when the step has finished.
+        """
+        return self.checkpoints.load(self._warn)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The step's checkpoints; for Cupola's own helpers."""
+        if self._checkpoints is None:
+            if self.open_checkpoints is None:
+                raise CupolaError(f"step {self.step.name!r} is over: it has no checkpoints any more")
+            self._checkpoints = self.open_checkpoints()
+        return self._checkpoints
+
+    def end(self) -> None:
+        """Say that the attempt is over: what threads of the step still do changes no checkpoint."""
+        self.open_checkpoints = self._checkpoints = None
+
+    def _warn(self, text: str) -> None:
+        if text not in self.recorded.warnings:
+            self.recorded.warnings.append(text)
 
     def artifact_uri(self, output: str) -> str:
         """Return the folder where a step may put the files of an output itself; it exists when this returns.

@@ -94,6 +94,11 @@ def variable(text: str | None) -> str:
     return _digest("env", b"" if text is None else b"=" + text.encode(errors="surrogateescape"))
 
 
+def checkpoint(step: str) -> str:
+    """Return the digest that names where the checkpoints of a step are, from its invocation name."""
+    return _digest("step", step.encode(errors="surrogatepass"))
+
+
 def requirements(parts: Iterable[str]) -> str:
     """Return the digest of what a step asks for in requirements."""
     return _digest("req", *(part.encode(errors="surrogateescape") for part in parts))

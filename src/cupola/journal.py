@@ -82,6 +82,7 @@ class JournalWriter:
         # Made with its first event in one write, so that no reader ever meets a file without a header.
         self._unwritten = _HEADER.pack(FORMAT, epoch, head + 1)
         self._size = 0
+        self._is_broken = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
             self._file = os.open(self._path, flags, 0o644)
@@ -100,13 +101,15 @@ class JournalWriter:
         """
         data = self._unwritten + frame(event)
         try:
+            if self._is_broken:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             written = os.write(self._file, data)
             if written != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._sync:
                 os.fdatasync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, self._size)
+            self._cut_off()
             raise cannot_write(self._path, error) from error
         self._unwritten = b""
         self._size += len(data)
@@ -116,6 +119,13 @@ class JournalWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+    def _cut_off(self) -> None:
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError:
+            # Readers pass over a bad tail, but they would never see what stood behind it.
+            self._is_broken = True
 
 
 class Frame(msgspec.Struct, frozen=True):

@@ -59,12 +59,13 @@ class RunLock:
 _held: dict[int, RunLock] = {}
 
 
-def lock_run(folder: Path, *, takes_signals: bool = False) -> RunLock | None:
+def lock_run(folder: Path, *, takes_signals: bool = False, is_named: bool = True) -> RunLock | None:
     """Take a run's lock, or return None when a living process holds it.
 
     Args:
         folder: The run's folder.
         takes_signals: Whether this process stops the run when it gets SIGTERM.
+        is_named: Whether this process writes itself into it; one that only settles what a dead driver left does not.
 
     Raises:
         Unreachable: The folder can't be written.
@@ -85,11 +86,19 @@ def lock_run(folder: Path, *, takes_signals: bool = False) -> RunLock | None:
         # The run was sealed and moved away between the two calls: there is nothing left to hold.
         os.close(file)
         return None
-    os.ftruncate(file, 0)
-    os.pwrite(
-        file, f"{os.getpid()} {process_start(os.getpid())} {os.uname().nodename} {int(takes_signals)}\n".encode(), 0
-    )
+    if is_named:
+        _write_holder(path, file, takes_signals)
     return RunLock(file)
+
+
+def _write_holder(path: Path, file: int, takes_signals: bool) -> None:
+    holder = f"{os.getpid()} {process_start(os.getpid())} {os.uname().nodename} {int(takes_signals)}\n"
+    try:
+        os.ftruncate(file, 0)
+        os.pwrite(file, holder.encode(), 0)
+    except OSError as error:
+        os.close(file)
+        raise cannot_write(path, error) from error
 
 
 def reopen(home: Path, run: str, *, takes_signals: bool = False) -> RunLock | None:
@@ -134,6 +143,13 @@ def read_holder(folder: Path) -> Holder | None:
     except (OSError, ValueError):
         return None
     return Holder(int(pid), started, host, takes_signals == "1")
+
+
+def is_alive(holder: Holder) -> bool:
+    """Tell whether the process that a lock names is there, as far as this host can tell."""
+    if holder.host != os.uname().nodename:
+        return True
+    return holder.started == process_start(holder.pid)
 
 
 def ask_to_cancel(folder: Path, who: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
-from cupola import values
+from cupola import artifacts, values
 from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.materializer import load_value, store_value, value_metadata
 from cupola.compiler.annotations import type_text
@@ -24,6 +24,7 @@ from cupola.compiler.assignable import is_instance
 from cupola.compiler.stepcompile import LiveStep
 from cupola.context import (
     ArtifactAccess,
+    Checkpoints,
     PipelineInfo,
     Recorded,
     RunInfo,
@@ -37,6 +38,7 @@ from cupola.entities.run import Failure, StepStatus
 from cupola.errors import MaterializerError
 from cupola.event import Usage
 from cupola.failures import describe_failure, end_forked_child, is_failure
+from cupola.journal import live_folder
 from cupola.middleware import hooks, limits, logs, retry, surroundings
 from cupola.middleware.attempt import Attempt, Hook, Moment, Proceed
 from cupola.snapshot import Collect, FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
@@ -142,6 +144,7 @@ def run_task(task: Task, services: Services) -> Outcome:
         is_captured=services.is_captured,
         failure_of=lambda error: describe_failure(error, services.root),
     )
+    context.open_checkpoints = lambda: _open_checkpoints(task, services)
     before = _cpu_s()
     token = enter_step(context)
     try:
@@ -158,6 +161,7 @@ def run_task(task: Task, services: Services) -> Outcome:
         )
     finally:
         leave_step(token)
+        context.end()
     return Outcome(
         status=StepStatus.COMPLETED,
         recorded=context.recorded,
@@ -222,6 +226,15 @@ def _run_coroutine(coroutine: Any) -> Any:
     import asyncio
 
     return asyncio.run(coroutine)
+
+
+def _open_checkpoints(task: Task, services: Services) -> Checkpoints:
+    def inputs() -> str:
+        return checkpoints.inputs_digest(task.spec.inputs, task.manifests, task.live.files, services.root)
+
+    checkpoints = artifacts.checkpoints
+    run = live_folder(services.blobs.home, services.run.id)
+    return checkpoints.StepCheckpoints(run, task.spec.name, task.attempt, inputs, sync=services.blobs.sync)
 
 
 def _load_input(source: Source, task: Task, blobs: Blobs, annotation: Any) -> Any:

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cupola import Client
+from cupola import Client, runlock
 
 CUPOLA = Path(sys.executable).with_name("cupola")
 PROGRAM = """
@@ -269,3 +270,46 @@ def test_rerun_takes_over_what_still_holds(project, run_cupola):
     assert "has no step 'midle'" in wrong.stderr
     assert "did you mean 'middle'?" in wrong.stderr
     assert witnessed(project) == ["flaky", "flaky", "middle", "last", "last", "middle", "last"]
+
+
+@pytest.mark.feature("ENG-05", "ENG-06")
+def test_a_resume_that_died_before_its_first_event_is_in_nobodys_way(project, started, run_cupola, home):
+    started.kill()
+    started.wait(30)
+    run = str(shown(run_cupola)["id"])
+    (home / "finished" / run[:6] / run / "journal.3").touch()
+    (project / "go").touch()
+    done = run_cupola("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert statuses(run_cupola) == ["completed"] * 3
+    assert run_cupola("doctor", "store").returncode == 0
+
+
+@pytest.mark.feature("ENG-05")
+def test_a_run_is_resumed_with_the_source_root_that_its_program_had(project, run_cupola, run_python):
+    """The pipeline's own file is in a folder below that of the program, which no marker makes the root."""
+    (project / "flows").mkdir()
+    (project / "go.py").rename(project / "flows" / "go.py")
+    (project / "main.py").write_text("from flows.go import three\nthree()\n")
+    (project / "flows" / "fail").touch()
+    assert run_python("main.py").returncode == 1
+    (project / "flows" / "fail").unlink()
+    (project / "flows" / "go").touch()
+    done = run_cupola("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert statuses(run_cupola) == ["completed"] * 3
+
+
+@pytest.mark.feature("ENG-06")
+def test_a_reader_that_settles_a_run_is_not_taken_for_its_driver(project, started, run_cupola, home):
+    run = str(shown(run_cupola)["id"])
+    folder = home / "runs" / run
+    started.kill()
+    started.wait(30)
+    (project / "go").touch()
+    lock = runlock.lock_run(folder, is_named=False)
+    assert lock is not None
+    threading.Timer(0.3, lock.release).start()
+    done = run_cupola("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert statuses(run_cupola) == ["completed"] * 3

@@ -207,6 +207,27 @@ def register_artifact(uri: str | os.PathLike[str], name: str, **options: Any) ->
     save_artifact(Folder(path) if path.is_dir() else File(path), name, **options)
 
 
+def checkpoint(value: Any) -> None:
+    """Keep how far the running step has come, in the place of what it kept before; `resume_state` gives it back.
+
+    When this returns, the value survives a kill of the process. It is offered to the next attempt of this step in this
+    run, in a retry or after `cupola resume`, and dropped when the step has finished.
+
+    Args:
+        value: What an attempt needs to go on from here: anything that can be an artifact.
+
+    Raises:
+        CupolaError: No step is running.
+        MaterializerError: The value can't be kept exactly.
+        Unreachable: It can't be written; what was kept before still is.
+    """
+    if is_plain_call():
+        return
+    context = get_step_context()
+    context.checkpoints.save(value)
+    context.recorded.has_checkpoint = True
+
+
 def _save_outside(value: Any, config: ArtifactConfig) -> None:
     def give() -> Any:
         return value

@@ -37,13 +37,22 @@ def resume(given: Sequence[str]) -> int:
     parser.option(
         "--fork", action="store_true", help="make a new run of what has finished, and leave this one to who has it"
     )
+    parser.option(
+        "--without-checkpoints", action="store_true", help="begin unfinished steps anew instead of from checkpoints"
+    )
     parser.option("--json", action="store_true", help="print the run as a JSON object when it is over")
     chosen = parser.read(given)
     run = find_run(chosen.run)
     if chosen.fork:
-        return report_end(lambda: client.again.rerun(run.reader), json=chosen.json)
+        keeps = not chosen.without_checkpoints
+        return report_end(lambda: client.again.rerun(run.reader, with_checkpoints=keeps), json=chosen.json)
     return report_end(
-        lambda: client.again.resume(run.reader, with_current_code=chosen.with_current_code, by_force=chosen.take_over),
+        lambda: client.again.resume(
+            run.reader,
+            with_current_code=chosen.with_current_code,
+            with_checkpoints=not chosen.without_checkpoints,
+            by_force=chosen.take_over,
+        ),
         json=chosen.json,
     )
 
@@ -58,9 +67,18 @@ def rerun(given: Sequence[str]) -> int:
     parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
     parser.option("--from", dest="from_step", default="", metavar="STEP", help="run this step and all after it anew")
     parser.option("--param", action="append", default=[], metavar="NAME=VALUE", help="change a parameter")
+    parser.option(
+        "--with-checkpoints", action="store_true", help="let steps go on from the checkpoints they left in that run"
+    )
     parser.option("--json", action="store_true", help="print the run as a JSON object when it is over")
     chosen = parser.read(given)
     run = find_run(chosen.run)
     return report_end(
-        lambda: client.again.rerun(run.reader, from_step=chosen.from_step, said=tuple(chosen.param)), json=chosen.json
+        lambda: client.again.rerun(
+            run.reader,
+            from_step=chosen.from_step,
+            said=tuple(chosen.param),
+            with_checkpoints=chosen.with_checkpoints,
+        ),
+        json=chosen.json,
     )

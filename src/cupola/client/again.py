@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from cupola import values
+from cupola import artifacts, values
 from cupola.artifacts.blobs import Blobs
 from cupola.client.launching import audience, error_of, open_site, run_facts
 from cupola.client.reading import RunReader
@@ -23,6 +25,7 @@ from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.rebind import edited_steps, rebind
 from cupola.compiler.requests import Request, compile_request
 from cupola.compiler.signature import read_signature
+from cupola.compiler.source import module_file, module_name, root_of
 from cupola.engine.display import make_reporter
 from cupola.engine.launch import launch_run, resume_run
 from cupola.engine.reporter import Reporter, Screen, Silent
@@ -41,12 +44,20 @@ Ended = tuple[Run, CupolaError | None]
 """A run that is over, and the error to raise when it didn't end well."""
 
 
-def resume(reader: RunReader, *, with_current_code: bool = False, by_force: bool = False, quiet: bool = False) -> Ended:
+def resume(
+    reader: RunReader,
+    *,
+    with_current_code: bool = False,
+    with_checkpoints: bool = True,
+    by_force: bool = False,
+    quiet: bool = False,
+) -> Ended:
     """Go on with a run that failed, was cancelled or lost.
 
     Args:
         reader: Of the run. What has finished in it never runs again; everything else does.
         with_current_code: Whether steps that aren't finished may run with code that was edited since.
+        with_checkpoints: Whether steps go on from their checkpoints; otherwise those are removed.
         by_force: Whether the run is taken from a driver that lives and is stuck.
         quiet: Whether nothing is shown while it runs.
 
@@ -71,6 +82,8 @@ def resume(reader: RunReader, *, with_current_code: bool = False, by_force: bool
         if open_ones and not with_current_code:
             raise _edited(record.name, reached.snapshot, fresh, open_ones)
         _warn_of_finished(reached, [position for position in edited if position in reached.done], reporter)
+        if not with_checkpoints:
+            artifacts.checkpoints.forget_all(reader.folder())
         data = reader.snapshot_bytes()
         compiled = rebind(reached.snapshot, data, fresh, open_ones)
         return compiled, _resumed_event(reached, compiled, site.blobs, is_edited=bool(open_ones))
@@ -87,6 +100,7 @@ def rerun(
     from_step: str = "",
     params: Mapping[str, Any] | None = None,
     said: tuple[str, ...] = (),
+    with_checkpoints: bool = False,
     quiet: bool = False,
 ) -> Ended:
     """Run a pipeline again in a new run, which takes over the results of an earlier one that still hold.
@@ -97,6 +111,7 @@ def rerun(
             other parameters or edited code make different.
         params: Parameters that are changed, by name.
         said: The same as `NAME=VALUE`.
+        with_checkpoints: Whether steps go on from the checkpoints that they left in the earlier run.
         quiet: Whether nothing is shown while it runs.
 
     Raises:
@@ -128,7 +143,12 @@ def rerun(
     chosen = select(fresh.snapshot, earlier, from_step)
     reporter = Silent(Screen()) if quiet else make_reporter()
     facts = {**run_facts(), "rerun_of": reader.id, **({"from_step": from_step} if from_step else {})}
-    given = Given(kept=chosen.kept, kept_children=chosen.kept_children, forced=chosen.forced)
+    given = Given(
+        kept=chosen.kept,
+        kept_children=chosen.kept_children,
+        forced=chosen.forced,
+        checkpoints_of=reader.id if with_checkpoints else "",
+    )
     launched = launch_run(fresh, site, audience(), facts, reporter, given)
     new = Run(RunReader(reader.connection, launched.run))
     return new, error_of(new, launched)
@@ -165,7 +185,11 @@ def _import(module: str, root: str) -> Any:
     path = os.path.join(root, *module.split("."))
     for file in (path + ".py", os.path.join(path, "__init__.py")):
         if os.path.isfile(file):
-            return load_target(file, Path(root))[0]
+            known = _loaded(file)
+            if known is not None and module_name(file, root_of(file)) == module:
+                return known
+            # The root of the run: it may be above that of the file alone, whose module has its name from there.
+            return load_target(file, Path(root), Path(root))[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -174,6 +198,17 @@ def _import(module: str, root: str) -> Any:
             where=f"looked in {root} and on sys.path",
             fix="run this where the project is",
         ) from error
+
+
+def _loaded(file: str) -> ModuleType | None:
+    """Return the module that this process has from a file, under whatever name it was imported."""
+    wanted = os.path.realpath(file)
+    name = os.path.basename(file)
+    for found in list(sys.modules.values()):
+        path = module_file(found)
+        if os.path.basename(path) == name and os.path.realpath(path) == wanted:
+            return found
+    return None
 
 
 def recorded_arguments(record: RunRecord, pipeline: PipelineDefinition) -> dict[str, Any]:

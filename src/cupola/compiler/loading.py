@@ -57,12 +57,13 @@ def importing_file(file: str) -> Generator[None]:
         _importing.reset(token)
 
 
-def load_target(text: str, cwd: Path) -> tuple[ModuleType, str | None]:
+def load_target(text: str, cwd: Path, root: Path | None = None) -> tuple[ModuleType, str | None]:
     """Import what a command names.
 
     Args:
         text: `FILE`, `FILE:name`, `module:name` or `module`.
         cwd: Folder that a relative path starts at.
+        root: The source root of a file; found by the rules of `find_root` when left out.
 
     Returns:
         The module, and the name behind the colon or None.
@@ -73,7 +74,7 @@ def load_target(text: str, cwd: Path) -> tuple[ModuleType, str | None]:
     """
     file, name = _split(text, cwd)
     if file is not None:
-        return _load_file(file), name
+        return _load_file(file, root), name
     return _load_module(text.partition(":")[0], cwd), name
 
 
@@ -147,9 +148,9 @@ def _split(text: str, cwd: Path) -> tuple[str | None, str | None]:
     return None, text.partition(":")[2] or None
 
 
-def _load_file(file: str) -> ModuleType:
+def _load_file(file: str, root: Path | None) -> ModuleType:
     file = os.path.normpath(file)
-    root = find_root(Path(file))
+    root = root or find_root(Path(file))
     folder = os.path.dirname(file)
     _refuse_shadow(folder, os.fspath(root))
     _enter(folder, root)

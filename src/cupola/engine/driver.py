@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from cupola import artifacts
 from cupola.compiler.compile import Compiled
 from cupola.compiler.source import program_file
 from cupola.context import PipelineInfo, RunInfo
@@ -41,6 +42,7 @@ from cupola.event import (
 )
 from cupola.failures import describe_failure
 from cupola.ids import now
+from cupola.journal import live_folder
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.hooks import call_hook
 from cupola.middleware.surroundings import keep_surroundings
@@ -139,6 +141,8 @@ class Driver:
             self._maps.end_child(position)
         for position in given.over:
             self._block(position)
+        # Those of steps whose driver died when they had just finished.
+        self._forget_checkpoints(given.done)
 
     def drive(self) -> Verdict:
         """Run all steps; record how the run ended."""
@@ -311,10 +315,16 @@ class Driver:
     def _end_well(self, flight: Flight, outcome: Outcome) -> None:
         position = flight.task.position
         self._recorder.record(finished_event(flight, outcome, self._log_end, self._changed_file(flight)))
+        if outcome.recorded.has_checkpoint or flight.task.attempt > 1:
+            self._forget_checkpoints((position,))
         self._keep(position, [(record.name, record.manifest) for record in outcome.outputs if not record.saved])
         if self._graph.is_read(position):
             for output, value in outcome.objects.items():
                 self._shared[position, output] = value
+
+    def _forget_checkpoints(self, finished: Iterable[int]) -> None:
+        folder = live_folder(self._site.home, self._services.run.id)
+        artifacts.checkpoints.forget(folder, (self._graph.steps[position].name for position in finished))
 
     def _end_badly(self, flight: Flight, outcome: Outcome) -> None:
         position = flight.task.position

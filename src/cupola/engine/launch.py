@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from cupola import artifacts
 from cupola.compiler.compile import Compiled
 from cupola.context import RunInfo
 from cupola.crashes import report_crashes
@@ -35,14 +36,14 @@ from cupola.journal import JournalWriter, archive, cannot_write, live_folder, ru
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.capture import Capture, start_capture
 from cupola.middleware.terminal import secure_descriptors
-from cupola.runlock import Holder, RunLock, forget_cancel, lock_run, read_holder, reopen, take_over
+from cupola.runlock import Holder, RunLock, forget_cancel, is_alive, lock_run, read_holder, reopen, take_over
 from cupola.snapshot import Snapshot
 from cupola.store import OWNER, Condition, Query
 from cupola.text import storable_text
 from cupola.version import VERSION
 
 HOLDER_WAIT_S = 1.0
-"""How long to wait for the name of who has just taken a run, in seconds."""
+"""How long to wait for a run that is taken and that no living driver has written itself into, in seconds."""
 LATER = ("resources", "image", "secrets", "requirements", "model", "orchestrator")
 """Options of steps that are checked and recorded, and that no part of this version can carry out."""
 
@@ -128,6 +129,8 @@ def launch_run(
     with ExitStack() as stack:
         stage = Stage(stack, site, info, audience, reporter)
         stage.take(lambda takes_signals: _make_folder(live_folder(site.home, run), takes_signals))
+        if given.checkpoints_of:
+            artifacts.checkpoints.take_over(run_folder(site.home, given.checkpoints_of), live_folder(site.home, run))
         desk = stage.begin(1, 0, started, compiled.snapshot)
         if moved:
             reporter.warn(moved)
@@ -163,8 +166,13 @@ def resume_run(
         stage = Stage(stack, site, info, audience, reporter)
         if by_force:
             take_over(live_folder(site.home, run.id))
+        # Asked before it is taken: who wrote itself into it last may have completed the run a moment ago.
+        holder = read_holder(run_folder(site.home, run.id))
         stage.take(lambda takes_signals: _reopen(site.home, run, takes_signals))
         reached = read_reached(live_folder(site.home, run.id), site.store, site.blobs)
+        if reached.is_complete:
+            # Its folder goes back to where it was with the next reader, which finds nothing left to settle.
+            raise _completed_meanwhile(run, holder)
         compiled, resumed = rebind(reached)
         refuse_later_options(compiled.snapshot)
         desk = stage.begin(reached.epoch + 1, reached.head, resumed, compiled.snapshot)
@@ -177,24 +185,30 @@ def _given(reached: Reached) -> Given:
 
 
 def _reopen(home: Path, run: RunRecord, takes_signals: bool) -> RunLock:
-    lock = reopen(home, run.id, takes_signals=takes_signals)
-    if lock is not None:
-        return lock
-    holder = _wait_for_holder(home, run.id)
+    """Take the lock of a run that has begun; wait for a reader that only settles it, and refuse if it is driven."""
+    deadline = time.monotonic() + HOLDER_WAIT_S
+    while (lock := reopen(home, run.id, takes_signals=takes_signals)) is None:
+        holder = read_holder(run_folder(home, run.id))
+        is_driven = holder is not None and is_alive(holder)
+        # A driver that has just taken it writes itself into it in the next moment; until then it names a dead one.
+        if is_driven or time.monotonic() > deadline:
+            raise _driven(run, holder if is_driven else None)
+        time.sleep(0.005)
+    return lock
+
+
+def _driven(run: RunRecord, holder: Holder | None) -> Conflict:
     who = f"process {holder.pid} on {holder.host}" if holder else "another process"
-    raise Conflict(
+    return Conflict(
         f"run {run.name} is being driven by {who}",
         fix=f"let it go on, or stop it: cupola cancel {run.name}; if it is stuck, --take-over takes the run from it, "
         "and --fork makes a new run of what has finished",
     )
 
 
-def _wait_for_holder(home: Path, run: str) -> Holder | None:
-    """Return who holds a run; whoever has just taken it writes that down in the next moment."""
-    deadline = time.monotonic() + HOLDER_WAIT_S
-    while (holder := read_holder(run_folder(home, run))) is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return holder
+def _completed_meanwhile(run: RunRecord, holder: Holder | None) -> Conflict:
+    who = f" by process {holder.pid} on {holder.host}" if holder else ""
+    return Conflict(f"run {run.name} was completed meanwhile{who}: there is nothing to resume")
 
 
 class Stage:
@@ -253,6 +267,8 @@ class Stage:
         assert self._recorder is not None
         self._capture.stop()
         self._reporter.run_finished(verdict.status, now() - self._began)
+        if verdict.status is RunStatus.COMPLETED:
+            artifacts.checkpoints.forget_all(self._folder)
         _seal(self.run.id, self._recorder, self._site)
 
 

@@ -14,10 +14,12 @@ from cupola.artifacts.blobs import Blobs
 from cupola.engine.expanded import Expanded
 from cupola.engine.fan import is_there
 from cupola.entities.artifact import Manifest
+from cupola.entities.run import RunStatus
 from cupola.errors import Damaged
 from cupola.event import (
     Event,
     MapExpanded,
+    RunFinished,
     RunResumed,
     RunStarted,
     StepCached,
@@ -25,7 +27,7 @@ from cupola.event import (
     StepStarted,
     decode_event,
 )
-from cupola.journal import JournalReader
+from cupola.journal import JournalReader, epochs
 from cupola.snapshot import Snapshot, decode_snapshot
 from cupola.store import OWNER, CacheEntry, OutputsOf, SnapshotOf, Store
 
@@ -43,7 +45,8 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
         over: Children that failed or never ran and whose mapped step is finished without them.
         attempts: How many attempts each step had that has begun.
         expansions: The maps that have their children, in order.
-        head, epoch: Sequence number of the last event, and the journal it stands in.
+        head, epoch: Sequence number of the last event, and the number of the last journal.
+        is_complete: Whether the run has ended well.
     """
 
     started: RunStarted
@@ -55,6 +58,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     expansions: tuple[MapExpanded, ...]
     head: int
     epoch: int
+    is_complete: bool
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +72,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         forced: Steps that run although the cache may have a result; of a mapped one all children.
         over: Children of this run that failed or never ran and whose mapped step is finished without them.
         expansions: The mapped steps of this run that have their children, in the order in which they got them.
+        checkpoints_of: Id of an earlier run from whose checkpoints steps go on.
     """
 
     done: Mapping[int, Outputs] = {}
@@ -77,6 +82,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     forced: frozenset[int] = frozenset()
     over: tuple[int, ...] = ()
     expansions: tuple[MapExpanded, ...] = ()
+    checkpoints_of: str = ""
 
 
 def read_reached(folder: Path, store: Store, blobs: Blobs) -> Reached:
@@ -85,9 +91,11 @@ def read_reached(folder: Path, store: Store, blobs: Blobs) -> Reached:
     Raises:
         Damaged: The journal holds no beginning of a run, or what can't be read.
     """
-    epoch, head, events = 0, 0, list[Event]()
+    # Also a journal that holds nothing, since its driver died before its first event, is of an epoch that is over.
+    epoch = max(epochs(folder), default=0)
+    head, events = 0, list[Event]()
     for frame in JournalReader(folder).read():
-        epoch, head = frame.epoch, frame.seq
+        head = frame.seq
         try:
             events.append(decode_event(frame.event))
         except msgspec.DecodeError as error:
@@ -108,6 +116,7 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
     finished: dict[int, StepFinished | StepCached] = {}
     attempts: dict[int, int] = {}
     expansions: dict[int, MapExpanded] = {}
+    is_complete = False
     for event in events:
         match event:
             case StepStarted():
@@ -116,7 +125,10 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
                 finished[event.step] = event
             case MapExpanded():
                 expansions[event.step] = event
+            case RunFinished():
+                is_complete = event.status is RunStatus.COMPLETED
             case RunResumed():
+                is_complete = False
                 snapshot = event.snapshot or snapshot
                 for position in event.again:
                     finished.pop(position, None)
@@ -146,6 +158,7 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
         expansions=tuple(expansions.values()),
         head=head,
         epoch=epoch,
+        is_complete=is_complete,
     )
 
 

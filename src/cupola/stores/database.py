@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from cupola.errors import CupolaError, Damaged, Unreachable
+from cupola.journal import cannot_write
 from cupola.stores import dialects, migrations
 from cupola.stores.files import DATABASE, WAIT_S, WriteLock, make_home
 from cupola.stores.filesystems import refuse_network
@@ -139,6 +140,8 @@ class Database:
             migrations.create(self.path)
         except sqlite3.OperationalError as error:
             raise _unreachable(self.path, error) from error
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def _locked(self, wait_s: float = WAIT_S) -> AbstractContextManager[None]:
         return self._lock.held(wait_s) if self._lock else nullcontext()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -96,7 +97,8 @@ def create(path: Path, schema: Path = SCHEMA) -> None:
         os.replace(draft, path)
     except BaseException:
         db.close()
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise
 
 

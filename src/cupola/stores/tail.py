@@ -55,7 +55,7 @@ class Tailer:
         if not journal.epochs(folder):
             _remove_if_empty(folder)
             return
-        lock = runlock.lock_run(folder)
+        lock = runlock.lock_run(folder, is_named=False)
         if lock is None:
             return
         try:
@@ -127,7 +127,7 @@ def _remove_if_empty(folder: Path) -> None:
         return
     if age < EMPTY_AGE_S:
         return
-    lock = runlock.lock_run(folder)
+    lock = runlock.lock_run(folder, is_named=False)
     if lock is not None:
         try:
             if not journal.epochs(folder):
