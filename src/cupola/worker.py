@@ -39,11 +39,11 @@ from cupola.errors import MaterializerError
 from cupola.event import Usage
 from cupola.failures import describe_failure, end_forked_child, is_failure
 from cupola.journal import live_folder
-from cupola.middleware import hooks, limits, logs, retry, surroundings
+from cupola.middleware import hooks, limits, logs, retry, surroundings, witness
 from cupola.middleware.attempt import Attempt, Hook, Moment, Proceed
 from cupola.snapshot import Collect, FromStep, Gather, Literal, OutputSpec, Source, StepOptions, StepSpec
 
-MIDDLEWARE = (logs, surroundings, hooks, retry, limits)
+MIDDLEWARE = (logs, surroundings, hooks, retry, limits, witness)
 """All features of steps, the outermost first."""
 
 Shared = dict[tuple[int, str], Any]

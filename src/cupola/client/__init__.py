@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cupola.client import (
         again,
         cancel,
+        chaos,
         code,
         configuration,
         describe,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "again",
     "cancel",
+    "chaos",
     "code",
     "configuration",
     "describe",
