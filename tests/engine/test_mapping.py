@@ -831,3 +831,127 @@ def test_hooks_are_told_when_a_map_never_got_its_children():
 
     failed_run(hooked)
     assert told == ["use failed cupola.errors.CompileError", "run failed"]
+
+
+# What would run, and why.
+
+
+@step
+def made(count: int) -> list[int]:
+    return list(range(count))
+
+
+@step
+def scaled(x: int, by: int = 1) -> int:
+    return x * by
+
+
+@step
+def summed(xs: list[int]) -> int:
+    return sum(xs)
+
+
+@pipeline
+def planned(count: int = 3, by: int = 1) -> int:
+    return summed(scaled.map(scaled.map(made(count), by=unmapped(by))))
+
+
+def test_a_plan_says_where_it_is_not_known_yet_how_many_children_there_will_be():
+    found = {one.name: one for one in planned.plan()}
+    assert list(found) == ["made", "scaled", "scaled_2", "summed"]
+    assert found["scaled"].children is None
+    assert "known when" in found["scaled"].note
+    assert planned.plan().why("scaled").causes[0].step == "made"
+
+
+def test_a_plan_knows_the_children_of_lists_that_are_known():
+    planned()
+    found = planned.plan()
+    assert {one.action for one in found} == {"cached"}
+    assert [one.name for one in found][:3] == ["made", "scaled", "scaled[0]"]
+    changed = planned.plan(by=2)
+    actions = {one.name: one.action for one in changed}
+    assert (actions["scaled"], actions["scaled[1]"], actions["scaled_2[1]"], actions["summed"]) == (
+        "run", "run", "depends", "depends",
+    )  # fmt: skip
+    assert next(one for one in changed if one.name == "scaled").children == {"run": 3}
+    causes = [(cause.kind, cause.name, cause.old, cause.new) for cause in changed.why("scaled[1]").causes]
+    assert causes == [("parameter", "by", "1", "2")]
+    assert [cause.step for cause in changed.why("scaled_2[1]").causes] == ["scaled[1]", "scaled[1]"]
+
+
+def test_a_plan_runs_only_the_new_items_of_a_list_in_code():
+    @pipeline
+    def listed(values: list[int]) -> None:
+        scaled.map(values)
+
+    listed([1, 2])
+    found = listed.plan([2, 1, 5])
+    assert {one.name: one.action for one in found} == {
+        "scaled": "run", "scaled[0]": "cached", "scaled[1]": "cached", "scaled[2]": "run",
+    }  # fmt: skip
+    assert found.why("scaled").causes == found.why("scaled[2]").causes
+
+
+def test_a_list_that_cannot_be_taken_apart_is_said_by_the_plan():
+    @pipeline
+    def uneven(count: int) -> None:
+        scaled.map(made(count), by=[1, 2])
+
+    uneven(2)
+    made.run(3)
+    text = next(one.note for one in uneven.plan(3) if one.name == "scaled")
+    assert "x has 3, by has 2" in text
+
+
+def test_a_recorded_run_says_why_its_children_ran():
+    planned()
+    run = planned(by=2)
+    report = run.steps["scaled[2]"].cache
+    assert [(cause.kind, cause.name, cause.old, cause.new) for cause in report.causes] == [
+        ("parameter", "by", "1", "2")
+    ]
+    assert report.from_run
+    gathered = run.steps["summed"].cache.causes
+    assert [cause.name for cause in gathered if cause.kind == "input"] == ["xs[1]", "xs[2]"]
+    assert gathered[0].step == "scaled_2[1]"
+    again = planned(by=2)
+    assert again.steps["scaled"].cache.hit
+    assert again.steps["scaled[2]"].cache.hit
+    assert not run.steps["scaled"].cache.hit
+
+
+def test_an_item_that_changed_is_told_as_the_parameter_that_it_is():
+    @pipeline
+    def items(values: list[int]) -> None:
+        scaled.map(values)
+
+    items([1, 2])
+    causes = items([1, 3]).steps["scaled[1]"].cache.causes
+    assert [(cause.kind, cause.name, cause.old, cause.new) for cause in causes] == [("parameter", "x", "2", "3")]
+
+
+def test_many_items_that_changed_are_counted():
+    @pipeline
+    def many(by: int = 1) -> int:
+        return summed(scaled.map(range(1, 50), by=unmapped(by)))
+
+    many()
+    causes = many(by=3).steps["summed"].cache.causes
+    assert len(causes) < 25
+    assert any(cause.new == "and 39 more of its items" for cause in causes)
+
+
+def test_the_command_line_plans_children_in_one_line(tmp_path, run_cupola):
+    (tmp_path / "p.py").write_text(
+        "from cupola import pipeline, step\n@step\ndef inc(x: int) -> int:\n    return x + 1\n"
+        "@pipeline\ndef p():\n    return inc.map([1, 2])\n"
+    )
+    done = run_cupola("plan", "p.py")
+    assert "2 children: 2 run" in done.stdout
+    assert "2 steps of p: 0 cached" in done.stderr
+    told = json.loads(run_cupola("plan", "p.py", "--json").stdout)["steps"]
+    assert [(one["name"], one["parent"], one["children"]) for one in told] == [
+        ("inc", None, {"run": 2}), ("inc[0]", "inc", None), ("inc[1]", "inc", None),
+    ]  # fmt: skip
+    assert run_cupola("plan", "p.py", "--why", "inc[1]").stdout.startswith("inc[1]: would run")

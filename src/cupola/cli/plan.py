@@ -51,7 +51,14 @@ def plan_json(found: Plan) -> dict[str, Any]:
     return {
         "pipeline": found.pipeline,
         "steps": [
-            {"name": step.name, "action": step.action, **why_json(found.why(step.name)), "note": step.note or None}
+            {
+                "name": step.name,
+                "action": step.action,
+                "parent": step.parent or None,
+                "children": step.children,
+                **why_json(found.why(step.name)),
+                "note": step.note or None,
+            }
             for step in found
         ],
     }
@@ -73,21 +80,35 @@ def _why(found: Plan, name: str, *, json: bool) -> int:
 
 
 def _print_plan(found: Plan) -> None:
+    listed = [step for step in found if not step.parent]
     rows = tuple(
-        (step.name, WORDS.get(step.action, step.action), _reason(found, step) if place < EXPLAINED else "")
-        for place, step in enumerate(found)
+        (step.name, _would(step), _reason(found, step) if place < EXPLAINED else "")
+        for place, step in enumerate(listed)
     )
     if rows:
         print_table(Table(("step", "would", "because"), rows))
-    cached = sum(step.action == "cached" for step in found)
-    saved = sum(step.saved_s for step in found)
+    # A mapped step is its children.
+    single = [step for step in found if not found.is_mapped(step) or step.children is None]
+    cached = sum(step.action == "cached" for step in single)
+    saved = sum(step.saved_s for step in single)
     said = f", {duration(saved)} saved" if cached else ""
-    note(f"{count(len(found), 'step')} of {found.pipeline}: {cached} cached{said}; nothing was run")
+    note(f"{count(len(single), 'step')} of {found.pipeline}: {cached} cached{said}; nothing was run")
+
+
+def _would(step: PlannedStep) -> str:
+    if step.children is None:
+        return WORDS.get(step.action, step.action)
+    total = sum(step.children.values())
+    counted = ", ".join(f"{number} {WORDS.get(word, word)}" for word, number in step.children.items())
+    return f"{'1 child' if total == 1 else f'{total} children'}{f': {counted}' if counted else ''}"
 
 
 def _reason(found: Plan, step: PlannedStep) -> str:
     if step.action == "cached":
-        return f"{duration(step.saved_s)} saved, {age(step.age_s)} by run {step.from_run}"
+        from_run = f", {age(step.age_s)} by run {step.from_run}" if step.from_run else ""
+        return f"{duration(step.saved_s)} saved{from_run}"
+    if found.is_mapped(step) and step.children is None:
+        return step.note
     return first_cause(found.why(step.name))
 
 

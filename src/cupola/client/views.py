@@ -103,7 +103,7 @@ class StepRun(Ran):
 
     @property
     def outputs(self) -> Named[Any]:
-        """What it put out, by output name: a cached step's from another run, a mapped one's collected of its children."""
+        """What it put out, by output name: a cached step's from another run, a mapped step's as collections."""
         position = self.record.position
         spec = self._reader.spec(position)
         if self._reader.is_mapped(position):

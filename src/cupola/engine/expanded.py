@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from cupola.engine.fan import Columns, child_spec, spread_columns
 from cupola.entities.artifact import Manifest
 from cupola.event import MapExpanded
-from cupola.snapshot import Snapshot, StepSpec, child_name, split_child_name
+from cupola.snapshot import (
+    Collect,
+    FromStep,
+    Gather,
+    Literal,
+    Snapshot,
+    Source,
+    StepSpec,
+    child_name,
+    split_child_name,
+)
 
 
 class Expanded:
@@ -20,16 +30,22 @@ class Expanded:
 
     def __init__(self, snapshot: Snapshot, expansions: Sequence[MapExpanded] = ()) -> None:
         self._snapshot = snapshot
-        self._by_step = {event.step: event for event in expansions}
-        self._expansions = sorted(self._by_step.values(), key=lambda event: (event.first, event.count))
+        self._by_step: dict[int, MapExpanded] = {}
+        self._expansions: list[MapExpanded] = []
         self._positions = {spec.name: position for position, spec in enumerate(snapshot.steps)}
         self._columns: dict[int, Columns] = {}
-        self.children: Mapping[int, range] = {
-            event.step: range(event.first, event.first + event.count) for event in self._expansions
-        }
+        self.children: dict[int, range] = {}
+        for event in sorted(expansions, key=lambda event: event.first):
+            self.add(event)
 
     def __len__(self) -> int:
         return len(self._snapshot.steps) + sum(map(len, self.children.values()))
+
+    def add(self, event: MapExpanded) -> None:
+        """Give a mapped step its children, which stand behind all that are known by now."""
+        self._by_step[event.step] = event
+        self._expansions.append(event)
+        self.children[event.step] = range(event.first, event.first + event.count)
 
     def positions(self) -> Iterator[int]:
         """Yield the positions of all steps in the order of the graph, children behind their mapped step."""
@@ -79,6 +95,36 @@ class Expanded:
         """Return what the snapshot says of a step, or of the mapped step that it is a child of."""
         parent = self.parent(position)
         return self._snapshot.steps[position if parent is None else parent]
+
+    def sources(self, position: int) -> list[tuple[str, int]]:
+        """Return the steps whose outputs a step reads, each with the label that its digest has among the inputs."""
+        spec = self.spec(position)
+        return [found for name, source in spec.inputs.items() for found in self._sources(name, source)]
+
+    def _sources(self, label: str, source: Source) -> Iterator[tuple[str, int]]:
+        match source:
+            case FromStep():
+                yield label, self._maker(source, label)
+            case Collect():
+                # Where failed ones are left out, the numbers of the others are not those of the children.
+                children = self.children.get(source.step, ())
+                makers = enumerate(children if not source.allow_failures else [source.step] * len(children))
+                yield from ((f"{label}[{index}]", maker) for index, maker in makers)
+                if not children:
+                    yield label, source.step
+            case Gather():
+                for index, item in enumerate(source.items):
+                    yield from self._sources(f"{label}[{index}]", item)
+            case Literal():
+                return
+
+    def _maker(self, source: FromStep, label: str) -> int:
+        """Return the step that made an output; for an item of a mapped step who made the list."""
+        child = split_child_name(source.output)
+        if child is None or not self.is_mapped(source.step):
+            return source.step
+        origin = self._snapshot.steps[source.step].inputs.get(label)
+        return origin.step if isinstance(origin, FromStep) else source.step
 
     def item(self, position: int, output: str) -> Manifest | None:
         """Return an item that a mapped step keeps for its children, by the name that they read it under, or None."""

@@ -12,10 +12,14 @@ from itertools import zip_longest
 import msgspec
 
 from cupola import values
+from cupola.engine.expanded import Expanded
 from cupola.entities.run import RunRecord, StepRecord, StepStatus
 from cupola.errors import NotFound
-from cupola.snapshot import CodePart, Collect, FromStep, Gather, Literal, Snapshot, Source, StepSpec, decode_snapshot
-from cupola.store import OWNER, SnapshotOf, StepBefore, StepsOf, Store
+from cupola.snapshot import CodePart, Collect, FromStep, Literal, Snapshot, Source, StepSpec, decode_snapshot
+from cupola.store import OWNER, ExpansionsOf, SnapshotOf, StepBefore, StepsOf, Store
+
+LISTED = 10
+"""Items of one input that are told one by one; the others are counted."""
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,13 +65,20 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     """A step as one run has it: the snapshot, the step in it, where its code stands, and what it read.
 
     Attributes:
+        steps: The steps of the run by position.
         inputs: Digest of each output, file and variable it read; None while that isn't known.
     """
 
     snapshot: Snapshot
-    spec: StepSpec
+    steps: Expanded
+    position: int
     places: tuple[str, ...]
     inputs: Mapping[str, str] | None
+
+    @property
+    def spec(self) -> StepSpec:
+        """What the step is."""
+        return self.steps.spec(self.position)
 
 
 def explain_step(store: Store, run: RunRecord, name: str) -> CacheReport:
@@ -86,13 +97,16 @@ class _Run:
         self.store = store
         self.run = run
         self.snapshot = decode_snapshot(store.ask(SnapshotOf(run.snapshot), who=OWNER))
-        self.specs = {spec.name: spec for spec in self.snapshot.steps}
+        self.steps = Expanded(self.snapshot, store.ask(ExpansionsOf(run.id), who=OWNER))
         self.records = {record.name: record for record in store.ask(StepsOf(run.id), who=OWNER)}
         self.history = History(store, run.pipeline, run.number)
 
     def report(self, name: str) -> CacheReport:
-        if name not in self.specs:
-            raise NotFound(f"run {self.run.name} has no step {name!r}", fix=f"its steps: {', '.join(self.specs)}")
+        position = self.steps.position(name)
+        if position is None:
+            raise NotFound(f"run {self.run.name} has no step {name!r}", fix=f"its steps: {', '.join(self.records)}")
+        if self.steps.is_mapped(position):
+            return report_children(self.steps, position, lambda child: self.report(self.steps.name(child)))
         record = self.records.get(name)
         if record is not None and record.status is StepStatus.CACHED:
             age_s = max(0.0, (record.started_at or self.run.started_at) - record.made_at)
@@ -101,13 +115,23 @@ class _Run:
         return CacheReport(hit=False, from_run=self.history.run_of(name), causes=causes)
 
     def side_if_run(self, name: str) -> Side | None:
+        name = self.steps.name(self._first_run(self.steps.position(name) or 0))
         record = self.records.get(name)
         return None if record is not None and record.status is StepStatus.CACHED else self._side(name)
 
+    def _first_run(self, position: int) -> int:
+        """Return the first child of a mapped step that ran; any other step itself."""
+        for child in self.steps.children.get(position, ()):
+            record = self.records.get(self.steps.name(child))
+            if record is not None and record.status is not StepStatus.CACHED:
+                return child
+        return position
+
     def _side(self, name: str) -> Side:
-        record = self.records.get(name)
+        record, position = self.records.get(name), self.steps.position(name)
         inputs = record.inputs if record is not None else None
-        return Side(snapshot=self.snapshot, spec=self.specs[name], places=self.run.places, inputs=inputs)
+        assert position is not None
+        return Side(snapshot=self.snapshot, steps=self.steps, position=position, places=self.run.places, inputs=inputs)
 
     @staticmethod
     def notes(record: StepRecord | None) -> tuple[str, ...]:
@@ -123,7 +147,7 @@ class History:
         self._before = before
         self._sides: dict[str, Side | None] = {}
         self._records: dict[str, StepRecord] = {}
-        self._runs: dict[str, tuple[RunRecord, Snapshot]] = {}
+        self._runs: dict[str, tuple[RunRecord, Snapshot, Expanded]] = {}
 
     def side(self, name: str) -> Side | None:
         """Return the step as its newest earlier record has it, or None when there is none."""
@@ -143,12 +167,35 @@ class History:
         self._records[name] = record
         if record.run not in self._runs:
             run: RunRecord = self._store.get("run", record.run, who=OWNER)
-            self._runs[record.run] = run, decode_snapshot(self._store.ask(SnapshotOf(run.snapshot), who=OWNER))
-        run, snapshot = self._runs[record.run]
-        spec = snapshot.steps[record.position]
-        return Side(snapshot=snapshot, spec=spec, places=run.places, inputs=record.inputs)
+            graph = decode_snapshot(self._store.ask(SnapshotOf(run.snapshot), who=OWNER))
+            self._runs[record.run] = run, graph, Expanded(graph, self._store.ask(ExpansionsOf(run.id), who=OWNER))
+        run, snapshot, steps = self._runs[record.run]
+        return Side(snapshot=snapshot, steps=steps, position=record.position, places=run.places, inputs=record.inputs)
 
 
+def report_children(steps: Expanded, position: int, report: Callable[[int], CacheReport]) -> CacheReport:
+    """Return why a mapped step ran or did not: by its first child that ran, or that earlier results stood for all.
+
+    Args:
+        steps: The steps of the run.
+        position: The mapped step.
+        report: Returns why a child ran or did not.
+    """
+    if position not in steps.children:
+        sources = [steps.name(source) for _label, source in steps.sources(position)] or [""]
+        cause = Cause(kind="input", name=sources[0], new=NO_CHILDREN_YET, step=sources[0])
+        return CacheReport(hit=False, causes=(cause,))
+    found = CacheReport(hit=True)
+    for child in steps.children[position]:
+        one = report(child)
+        if not one.hit:
+            return one
+        age_s = max(found.age_s, one.age_s)
+        found = CacheReport(hit=True, from_run=one.from_run, age_s=age_s, saved_s=found.saved_s + one.saved_s)
+    return found
+
+
+NO_CHILDREN_YET = "its children are known when that step has run"
 SideOf = Callable[[str], Side | None]
 """Gives another step of the same run by name; None when an earlier result stands for it."""
 
@@ -323,22 +370,25 @@ def compare_inputs(now: Side, before: Side) -> list[Cause]:
     if now.inputs is None or before.inputs is None:
         return []
     causes: list[Cause] = []
-    upstream = {label: step for name, source in now.spec.inputs.items() for label, step in _sources(name, source)}
+    more: dict[str, int] = {}
+    upstream = dict(now.steps.sources(now.position))
+    # An item in code is told as the parameter that it is.
+    literal = {name for name, source in now.spec.inputs.items() if isinstance(source, Literal)}
     ignored = now.snapshot.options[now.spec.options].cache_ignore
     for label in dict.fromkeys((*now.inputs, *before.inputs)):
         new, old = now.inputs.get(label, ""), before.inputs.get(label, "")
-        if new == old or label.partition("[")[0] in ignored:
+        if new == old or label in literal or label.partition("[")[0] in ignored:
+            continue
+        root = label.partition("[")[0]
+        more[root] = more.get(root, 0) + 1
+        if more[root] > LISTED:
             continue
         kind, _, rest = label.partition(" ")
         kind, name = (kind, rest) if kind in ("file", "env", "option") and rest else ("input", label)
-        step = now.snapshot.steps[upstream[label]].name if label in upstream else now.spec.name
+        step = now.steps.name(upstream[label]) if label in upstream else now.spec.name
         causes.append(Cause(kind=kind, name=name, old=short_digest(old), new=short_digest(new), step=step))
-    return causes
-
-
-def _sources(name: str, source: Source) -> list[tuple[str, int]]:
-    if isinstance(source, FromStep):
-        return [(name, source.step)]
-    if isinstance(source, Gather):
-        return [found for place, item in enumerate(source.items) for found in _sources(f"{name}[{place}]", item)]
-    return []
+    return causes + [
+        Cause(kind="input", name=root, new=f"and {count - LISTED} more of its items", step=now.spec.name)
+        for root, count in more.items()
+        if count > LISTED
+    ]
