@@ -134,6 +134,28 @@ def dicts(place: Place, times: int, length: int = 1000) -> Figures:
     return {"dicts": ours / floor}
 
 
+def fan_out(place: Place, times: int, children: int = 5000) -> Figures:
+    """Measure a step that is mapped over what another one made, and gathered, to the floor; and its memory."""
+    firsts: list[float] = []
+
+    def subject() -> float:
+        home = place.new_home()
+        said = place.python("fan.py", children, home=home).said
+        shutil.rmtree(home)
+        firsts.append(said["first"])
+        return said["per_step"]
+
+    floor, ours = take_turns(times, lambda: place.python("floor.py", children).said["per_step"], subject)
+    home = place.new_home()
+    peak_bytes = place.python("fan.py", 2 * children, "once", home=home).peak_bytes
+    shutil.rmtree(home)
+    return {
+        "fan_out": ours / floor,
+        "fan_out_first": statistics.median(firsts) / floor,
+        "fan_out_memory": peak_bytes / 2**20,
+    }
+
+
 def array(place: Place, times: int, mebibytes: int = 1024) -> Figures:
     """Measure handing on an array, and the memory it takes."""
     peaks: list[int] = []
@@ -241,11 +263,12 @@ def _floor_with_data(place: Place, program: str, size: int) -> float:
 QUICK: dict[Callable[..., Figures], dict[str, int]] = {
     readers: {"runs": 20_000},
     chains: {"length": 500},
+    fan_out: {"children": 500},
     array: {"mebibytes": 128},
     frame: {"rows": 500_000},
     logs: {"megabytes": 10},
     install: {},
 }
 ALL: tuple[Callable[..., Figures], ...] = (
-    imports, hello, chains, eight, dicts, plan, system_calls, array, frame, logs, readers, install,
+    imports, hello, chains, fan_out, eight, dicts, plan, system_calls, array, frame, logs, readers, install,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from cupola import CachePolicy, Retry, pipeline, step
+from cupola import CachePolicy, Mapped, Retry, pipeline, step, unmapped
 
 T = TypeVar("T")
 
@@ -193,6 +193,36 @@ def optional(value: int | None = None) -> int:
     return value or 0
 
 
+@step
+def find() -> list[int]:
+    return [1]
+
+
+@step
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@step
+def weigh(number: int, weight: float = 1.0) -> float:
+    return number * weight
+
+
+@step
+def both(number: int) -> tuple[Annotated[int, "low"], Annotated[str, "text"]]:
+    return number, str(number)
+
+
+@step
+def three(number: int) -> tuple[int, str, float]:
+    return number, str(number), 0.5
+
+
+@step
+def keywords(*, number: int, name: str) -> str:
+    return name * number
+
+
 def tag(text: str, suffix: str) -> str:
     return text + suffix
 
@@ -240,6 +270,28 @@ def right(path: str = "data.csv") -> tuple[Annotated[LinearRegression, "model"],
     twice.named("last")(number())
     twice.after(model, text)(number())
     twice.with_options(cache=False, retry=Retry(attempts=3))(number())
+    twice.map(find())
+    twice.map([1, number(), 2])
+    twice.map({1, 2}).collect()
+    twice.map(item for item in range(3))
+    total(twice.map(twice.map(find())))
+    total(twice.map((1, 2)).collect(allow_failures=True))
+    mapped: Mapped[float] = weigh.map(find(), weight=unmapped(ratio()))
+    report(mapped)
+    report(weigh.product(find(), weight=[0.5, 1.0], batch=200))
+    weigh.map(unmapped(1), weight=[0.5])
+    weigh.map(number=find(), weight=[0.5])
+    keywords.map(number=find(), name=unmapped("a"))
+    lows, texts = both.map(find())
+    total(lows)
+    lengths(texts)
+    lows, texts = both.map(number=[1, 2])
+    total(three.map([1])[0])
+    lengths(three.product([1])[1])
+    total.map([[1, 2], twice.map([1])])
+    twice.map(total.map([[1]]))
+    use_words: list[str] = tagged.map(["a"], suffix=unmapped("b"))
+    twice.named("mapped").with_options(cache=False).after(model).map(find())
     classify(prepared.inline("a.csv"))
     prepared.with_options(tags=["a"]).inline("a.csv", rows=3)
     return model, text
@@ -292,6 +344,24 @@ def wrong(path: str, rows: int) -> float:
     prepared.inline(rows)  # wrong
     fit.fn(train, number())  # wrong
     a, b, c = split(table)  # wrong
+    twice.map(words())  # wrong
+    twice.map([1, "a"])  # wrong
+    twice.map(3)  # wrong
+    twice.map(number())  # wrong
+    twice.map(unmapped("a"))  # wrong
+    twice(twice.map([1]))  # wrong
+    twice(unmapped(1))  # wrong
+    lengths(twice.map([1]))  # wrong
+    total(weigh.map([1]))  # wrong
+    total(weigh.map([1]).collect())  # wrong
+    weigh.map(weigh.map([1]))  # wrong
+    keywords.map([1], name=["a"])  # wrong
+    lows, texts = both.map([1])
+    total(texts)  # wrong
+    total(both.map([1]))  # wrong
+    twice.map([1]).gather()  # wrong
+    twice.product(words())  # wrong
+    lengths(lows)  # wrong
     return word()  # wrong
 
 

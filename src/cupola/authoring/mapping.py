@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from cupola import compiler
 from cupola.authoring.plain import call_plainly
@@ -21,6 +21,7 @@ C = TypeVar("C")
 D = TypeVar("D")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+A_contra = TypeVar("A_contra", contravariant=True)
 
 if TYPE_CHECKING:
 
@@ -48,6 +49,20 @@ def unmapped(value: A) -> Unmapped[A]:
     return Unmapped(value)
 
 
+class _WithFirst(Protocol[A_contra, R_co]):
+    """A step that can be given its first argument by place: `A_contra` is what that parameter wants."""
+
+    @property
+    def fn(self) -> Callable[Concatenate[A_contra, ...], R_co]: ...
+
+
+class _Any(Protocol[R_co]):
+    """Any step."""
+
+    @property
+    def fn(self) -> Callable[..., R_co]: ...
+
+
 class Fanning(Generic[P, R_co]):
     """A step that is about to be mapped: called with lists, it runs once for each item.
 
@@ -59,34 +74,34 @@ class Fanning(Generic[P, R_co]):
         self._definition = definition
         self._kind: Kind = kind
 
+    @property
+    def fn(self) -> Callable[P, R_co]:
+        """The plain function."""
+        return self._definition.function
+
+    # A tuple is of several outputs and a result as any other: the first overloads that fit are those that are meant.
     @overload
-    def __call__(
-        self: Fanning[Concatenate[A, ...], tuple[B, C]],
-        items: Iterable[A] | Unmapped[A],
-        /,
-        *more: Any,
-        **named: Any,
+    def __call__(  # pyright: ignore[reportOverlappingOverload] — see above
+        self: _WithFirst[A, tuple[B, C]], items: Iterable[A] | Unmapped[A], /, *more: Any, **named: Any
     ) -> tuple[Mapped[B], Mapped[C]]: ...
     @overload
-    def __call__(  # pyright: ignore[reportOverlappingOverload] — of any result and of two outputs: this one comes first
-        self: Fanning[..., tuple[B, C]], /, **named: Any
+    def __call__(  # pyright: ignore[reportOverlappingOverload] — see above
+        self: _Any[tuple[B, C]], /, **named: Any
     ) -> tuple[Mapped[B], Mapped[C]]: ...
     @overload
-    def __call__(
-        self: Fanning[Concatenate[A, ...], tuple[B, C, D]],
-        items: Iterable[A] | Unmapped[A],
-        /,
-        *more: Any,
-        **named: Any,
+    def __call__(  # pyright: ignore[reportOverlappingOverload] — see above
+        self: _WithFirst[A, tuple[B, C, D]], items: Iterable[A] | Unmapped[A], /, *more: Any, **named: Any
     ) -> tuple[Mapped[B], Mapped[C], Mapped[D]]: ...
     @overload
-    def __call__(self: Fanning[..., tuple[B, C, D]], /, **named: Any) -> tuple[Mapped[B], Mapped[C], Mapped[D]]: ...
+    def __call__(  # pyright: ignore[reportOverlappingOverload] — see above
+        self: _Any[tuple[B, C, D]], /, **named: Any
+    ) -> tuple[Mapped[B], Mapped[C], Mapped[D]]: ...
     @overload
     def __call__(
-        self: Fanning[Concatenate[A, ...], R], items: Iterable[A] | Unmapped[A], /, *more: Any, **named: Any
+        self: _WithFirst[A, R], items: Iterable[A] | Unmapped[A], /, *more: Any, **named: Any
     ) -> Mapped[R]: ...
     @overload
-    def __call__(self: Fanning[..., R], /, **named: Any) -> Mapped[R]: ...
+    def __call__(self: _Any[R], /, **named: Any) -> Mapped[R]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Wire the mapped step where a pipeline compiles; call the function for each item everywhere else."""
         trace = current_trace()

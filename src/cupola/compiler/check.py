@@ -123,7 +123,7 @@ def types_fit(node: Node, known: Known) -> Iterator[CompileError]:
             yield from _items_fit(node, parameter, value.value)
         elif isinstance(value, Output):
             output = cast("Output[Any]", value)
-            pair = id(output.declaration), id(parameter), output.is_mapped
+            pair = id(output.declaration), id(parameter), output.node.fan is not None
             if pair in known.fitting:
                 continue
             if not _output_fits(output, parameter):

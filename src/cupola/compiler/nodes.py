@@ -17,6 +17,7 @@ from cupola.errors import CompileError
 from cupola.snapshot import Fan, Source
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class StepDefinition(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,10 +178,10 @@ class Output(Generic[T]):
         raise used_as_value(self, f".{name}")
 
 
-class Unmapped(msgspec.Struct, Generic[T], frozen=True, eq=False):
+class Unmapped(msgspec.Struct, Generic[T_co], frozen=True, eq=False):
     """An argument of `map` or `product` that is the same for all children; made by `unmapped`."""
 
-    value: T
+    value: T_co
 
 
 class Spread(msgspec.Struct, frozen=True, eq=False):

@@ -174,7 +174,7 @@ def wire(trace: Trace, value: Any, path: str, place: CallSite | str) -> Source:
                 where=str(place),
                 fix="annotate what it returns, or use .after(…) for order without data",
             )
-        if value.is_mapped:
+        if node.fan is not None:
             return Collect(node.position, value.declaration.name, value.allow_failures)
         return FromStep(node.position, value.declaration.name)
     if kind is Unmapped:

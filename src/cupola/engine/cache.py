@@ -103,7 +103,7 @@ def read_inputs(
         manifests: The stored outputs of earlier steps.
         root: Source root, which relative paths start at.
     """
-    digests = literal_items(spec)
+    digests = literal_items(spec) if spec.fan is not None else {}
     reason = ""
     for name, source in spec.inputs.items():
         for label, found in output_digests(name, source, manifests):
