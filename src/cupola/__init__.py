@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cupola.authoring.asking import wait
     from cupola.authoring.mapping import Mapped, unmapped
     from cupola.authoring.pipelines import Pipeline, pipeline
     from cupola.authoring.recording import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cupola.client.views import ArtifactVersion, Run, StepRun
     from cupola.compiler.nodes import Output
     from cupola.context import get_step_context, progress
+    from cupola.engine.futures import Future, as_completed, value
     from cupola.entities.options import ArtifactConfig, CachePolicy, Image, Model, Retry
     from cupola.entities.resources import Resources
     from cupola.errors import (
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         RunAtImport,
         RunCancelled,
         RunFailed,
+        StepFailed,
         StoreTooNew,
         Unreachable,
     )
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from cupola.records import Record
 
 _HOMES = {
+    "cupola.authoring.asking": ("wait",),
     "cupola.authoring.mapping": ("Mapped", "unmapped"),
     "cupola.authoring.pipelines": ("Pipeline", "pipeline"),
     "cupola.authoring.recording": (
@@ -66,12 +70,13 @@ _HOMES = {
     "cupola.client.views": ("ArtifactVersion", "Run", "StepRun"),
     "cupola.compiler.nodes": ("Output",),
     "cupola.context": ("get_step_context", "progress"),
+    "cupola.engine.futures": ("Future", "as_completed", "value"),
     "cupola.entities.options": ("ArtifactConfig", "CachePolicy", "Image", "Model", "Retry"),
     "cupola.entities.resources": ("Resources",),
     "cupola.errors": (
         "Ambiguous", "CodeChanged", "CompileError", "ConfigError", "Conflict", "CupolaError", "Damaged", "Diverged",
         "Fenced", "Forbidden", "MaterializerError", "NotFound", "RunAtImport", "RunCancelled", "RunFailed",
-        "StoreTooNew", "Unreachable",
+        "StepFailed", "StoreTooNew", "Unreachable",
     ),
     "cupola.files": ("File", "Folder"),
     "cupola.middleware.records": ("get_logger",),
@@ -96,6 +101,7 @@ __all__ = [
     "File",
     "Folder",
     "Forbidden",
+    "Future",
     "Image",
     "Mapped",
     "MaterializerError",
@@ -111,11 +117,13 @@ __all__ = [
     "RunCancelled",
     "RunFailed",
     "Step",
+    "StepFailed",
     "StepRun",
     "StoreTooNew",
     "Unreachable",
     "__version__",
     "add_tags",
+    "as_completed",
     "checkpoint",
     "get_logger",
     "get_step_context",
@@ -129,6 +137,8 @@ __all__ = [
     "save_artifact",
     "step",
     "unmapped",
+    "value",
+    "wait",
 ]
 
 

@@ -7,15 +7,21 @@ content back with the result. Nothing here touches a store or a file but through
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from _thread import get_ident
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
 from cupola import values
 from cupola.entities.artifact import Manifest, OutputRecord, VersionRecord
 from cupola.errors import ConfigError, CupolaError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
 
 T = TypeVar("T")
 
@@ -32,6 +38,58 @@ class RunInfo(msgspec.Struct, frozen=True):
     def params(self) -> dict[str, Any]:
         """The bound parameters of the pipeline by name."""
         return {name: values.decode(data) for name, data in self.encoded_params.items()}
+
+    def now(self) -> datetime:
+        """Return the time, in UTC; in a resumed run, when the function of its dynamic pipeline came by here first."""
+        from datetime import UTC, datetime  # here, since few programs need it
+
+        return self._recorded("now", lambda: datetime.now(UTC))
+
+    def random(self) -> float:
+        """Return a random number in [0, 1); in a resumed run the one that it got here before."""
+        import random  # here, since it is heavy and seldom needed
+
+        return self._recorded("random", random.random)
+
+    def uuid(self) -> UUID:
+        """Return a random UUID; in a resumed run the one that it got here before."""
+        from uuid import uuid4  # here, since few programs need it
+
+        return self._recorded("uuid", uuid4)
+
+    def _recorded(self, kind: str, make: Callable[[], Any]) -> Any:  # noqa: ARG002 — `RecordingRun` calls it
+        raise ConfigError(
+            f"run.{kind}() was called inside of a step",
+            fix="it is for the function of a dynamic pipeline, which runs again when its run is resumed; a finished "
+            "step doesn't: take the value from Python's own modules",
+        )
+
+
+class RecordingRun(RunInfo, frozen=True, kw_only=True):
+    """The run as the function of a dynamic pipeline sees it.
+
+    Attributes:
+        recall: Returns what was recorded of a kind, or records what is made anew.
+    """
+
+    recall: Callable[[str, Callable[[], Any]], Any]
+
+    def _recorded(self, kind: str, make: Callable[[], Any]) -> Any:
+        return self.recall(kind, make)
+
+
+class PipelineContext(msgspec.Struct, frozen=True):
+    """What the function of a dynamic pipeline may ask while it runs.
+
+    Attributes:
+        run: The run, with what it records.
+        pipeline: The pipeline.
+        ask: Returns what a person answers to a question, given the type of the answer and a timeout in seconds.
+    """
+
+    run: RecordingRun
+    pipeline: PipelineInfo
+    ask: Callable[[str, Any, float | None], Any]
 
 
 class StepInfo(msgspec.Struct, frozen=True):
@@ -184,10 +242,16 @@ class StepContext:
 _current: ContextVar[StepContext | None] = ContextVar("cupola_step", default=None)
 # Threads that a step starts begin with an empty context, yet what they record belongs to the step.
 _only_one: list[StepContext] = []
+# Those that were there before it are no threads of the step: a dynamic pipeline's own, which calls others meanwhile.
+_strangers: dict[int, frozenset[int]] = {}
 
 
 def enter_step(context: StepContext) -> object:
     """Make a step the running one; returns what `leave_step` needs."""
+    if _pipelines:
+        import threading  # here, since only a dynamic pipeline needs it
+
+        _strangers[id(context)] = frozenset(thread.ident or 0 for thread in threading.enumerate())
     _only_one.append(context)
     return _current.set(context)
 
@@ -198,14 +262,51 @@ def leave_step(token: Any) -> None:
     _current.reset(token)
     # Not the last one where two threads drive runs.
     _only_one[:] = [context for context in _only_one if context is not ended]
+    _strangers.pop(id(ended), None)
+
+
+_pipelines: list[PipelineContext] = []
+
+
+@contextmanager
+def in_pipeline(context: PipelineContext) -> Generator[None]:
+    """Let the function of a dynamic pipeline find its context."""
+    _pipelines.append(context)
+    try:
+        yield
+    finally:
+        _pipelines.remove(context)
 
 
 def current_step() -> StepContext | None:
     """Return the running step, or None outside of one."""
-    return _current.get() or (_only_one[-1] if _only_one else None)
+    context = _current.get()
+    if context is None and _only_one:
+        if not _strangers:
+            return _only_one[-1]
+        thread = get_ident()
+        for one in reversed(_only_one):
+            if thread not in _strangers.get(id(one), ()):
+                return one
+    return context
 
 
 def get_step_context() -> StepContext:
+    """Return the running step; in the function of a dynamic pipeline, its `.run` and `.pipeline`.
+
+    Raises:
+        CupolaError: Neither is running here.
+    """
+    context = pipeline_context()
+    return running_step() if context is None else cast("StepContext", context)
+
+
+def pipeline_context() -> PipelineContext | None:
+    """Return the context of the dynamic pipeline whose function runs here, or None."""
+    return _pipelines[-1] if _pipelines and current_step() is None else None
+
+
+def running_step() -> StepContext:
     """Return the running step.
 
     Raises:

@@ -74,6 +74,11 @@ def wiring(parts: Iterable[bytes]) -> str:
     return _digest("wire", *parts)
 
 
+def call_key(parts: Iterable[bytes]) -> str:
+    """Return the identity of a step call in a dynamic pipeline: who makes it, which step, with what."""
+    return _digest("call", *parts)
+
+
 def checksum(text: str) -> int:
     """Return a number of 32 bits for a digest or key, for indexes and filters; others may share it."""
     return zlib.crc32(text.encode())

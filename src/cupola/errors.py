@@ -7,6 +7,7 @@ CupolaError
 ├── MaterializerError   a value can't be stored, or not loaded as asked
 │   └── Damaged         stored bytes are missing or not what they were
 ├── RunFailed           a run ended because a step failed; `.run` is its record
+├── StepFailed          a step that a dynamic pipeline called failed; the pipeline may go on
 ├── RunCancelled        a run was stopped by a person or a signal
 ├── CodeChanged         the code that was loaded is not the code that was compiled
 ├── NotFound            nothing is called like that
@@ -86,6 +87,12 @@ class RunFailed(CupolaError):
     """A run ended because a step failed. `.run` is its record."""
 
     run: Any = None
+
+
+class StepFailed(CupolaError):
+    """A step that a dynamic pipeline called failed. `.step` is its invocation name, the cause what it raised."""
+
+    step: str = ""
 
 
 class RunCancelled(CupolaError):

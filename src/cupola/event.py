@@ -253,6 +253,7 @@ class RunResumed(_Event, frozen=True, array_like=True, tag=13):
         facts: As in `RunStarted`, of this driver.
         snapshot: Id of the snapshot with the edited code of unfinished steps; empty when nothing was edited.
         snapshot_bytes, snapshot_blob, places: As in `RunStarted`.
+        stands: Steps that failed and stay so, since a dynamic pipeline was told and went on.
     """
 
     again: tuple[int, ...] = ()
@@ -261,6 +262,77 @@ class RunResumed(_Event, frozen=True, array_like=True, tag=13):
     snapshot_bytes: bytes = b""
     snapshot_blob: str = ""
     places: tuple[str, ...] = ()
+    stands: tuple[int, ...] = ()
+
+
+class StepAdded(_Event, frozen=True, array_like=True, tag=15):
+    """A dynamic pipeline called a step: it stands in the run's graph from here on.
+
+    Attributes:
+        step: Its position, the next one that is free.
+        addition: What it is: bytes of a `snapshot.Addition`.
+    """
+
+    step: int
+    addition: bytes
+
+
+class ValueRecorded(_Event, frozen=True, array_like=True, tag=16):
+    """A dynamic pipeline asked for something that is different each time; a resumed run is given the same again.
+
+    Attributes:
+        kind: What it asked for, such as `now`.
+        value: What it got, encoded.
+    """
+
+    kind: str
+    value: bytes
+
+
+class FailureSeen(_Event, frozen=True, array_like=True, tag=17):
+    """A dynamic pipeline was told that a step failed: what it does about that is history."""
+
+    step: int
+
+
+class QuestionAsked(_Event, frozen=True, array_like=True, tag=19):
+    """A dynamic pipeline waits for a person; asked again in a resumed run, it is the same question.
+
+    Attributes:
+        number: How many questions the pipeline had asked before.
+        question: What people are asked.
+        wanted: What kind of answer is wanted, for people.
+        expires_at: When it is too late for an answer; 0 for never.
+    """
+
+    number: int
+    question: str
+    wanted: str = ""
+    expires_at: float = 0.0
+
+
+class QuestionAnswered(_Event, frozen=True, array_like=True, tag=20):
+    """A question was answered, or it is too late for that.
+
+    Attributes:
+        number: Which one.
+        answer: What was answered, encoded; empty when nobody did in time.
+        by: Who did.
+    """
+
+    number: int
+    answer: bytes
+    by: str = ""
+
+
+class PipelineReturned(_Event, frozen=True, array_like=True, tag=18):
+    """The function of a dynamic pipeline came to its end.
+
+    Attributes:
+        outputs: What it returned: bytes of a tuple of `snapshot.RunOutput`.
+    """
+
+    outputs: bytes
 
 
 class RunFacts(_Event, frozen=True, array_like=True, tag=14):
@@ -290,6 +362,12 @@ Event = (
     | MapExpanded
     | RunResumed
     | RunFacts
+    | StepAdded
+    | ValueRecorded
+    | FailureSeen
+    | PipelineReturned
+    | QuestionAsked
+    | QuestionAnswered
 )
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -378,11 +456,14 @@ def fold(state: RunState, event: Event) -> RunState:  # noqa: C901 — one flat 
             state.status, state.failure, state.sealed = RunStatus.RUNNING, None, False
             over = _left_out(state, event.again)
             for number, step in state.steps.items():
-                if (not step.status.has_outputs and number not in over) or number in event.again:
+                is_open = (not step.status.has_outputs and number not in over) or number in event.again
+                if is_open and number not in event.stands:
                     step.status, step.outputs = StepStatus.PENDING, ()
         case MapExpanded():
             state.children[event.step] = range(event.first, event.first + event.count)
-        case RunFacts():
+        case StepAdded():
+            _step(state, event.step)
+        case RunFacts() | ValueRecorded() | FailureSeen() | PipelineReturned() | QuestionAsked() | QuestionAnswered():
             pass
     return state
 

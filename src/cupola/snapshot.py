@@ -10,6 +10,7 @@ parameters have one snapshot. The bytes are stored and hashed as they are and ne
 import msgspec
 
 from cupola import digest
+from cupola.entities.artifact import Manifest
 
 FORMAT = 1
 
@@ -221,6 +222,28 @@ class RunOutput(msgspec.Struct, frozen=True, gc=False, array_like=True):
     source: Source
 
 
+class Addition(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A step that a dynamic pipeline called, with what the tables of its snapshot gain by it.
+
+    Attributes:
+        spec: The step; its inputs are done.
+        key: Digest of all that the call is: who makes it, which step, with what; equal calls have one.
+        number: How many equal calls were made before.
+        parts, places: Code parts that the table gains, and where they stand in the source.
+        options: Options that the table gains.
+        items: Items of lists that earlier steps made, stored one by one for this call: the step, the name under which
+            the call reads the item, and the item.
+    """
+
+    spec: StepSpec
+    key: str
+    number: int
+    parts: tuple[CodePart, ...] = ()
+    places: tuple[str, ...] = ()
+    options: tuple[StepOptions, ...] = ()
+    items: tuple[tuple[int, str, Manifest], ...] = ()
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The graph of one run.
 
@@ -238,6 +261,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         description: First paragraph of the pipeline's description.
         python: `major.minor` of the interpreter that compiled it.
         settings: Settings of components, encoded.
+        dynamic: Digest of the code of a pipeline that calls its steps while it runs; empty for a static one. Such a
+            snapshot begins without steps, and the run's events add them.
     """
 
     pipeline: str
@@ -252,6 +277,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     description: str = ""
     python: str = ""
     settings: bytes = b""
+    dynamic: str = ""
     format: int = FORMAT
 
     @property
@@ -275,6 +301,26 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 def decode_snapshot(data: bytes) -> Snapshot:
     """Read the bytes of a snapshot."""
     return msgspec.msgpack.decode(data, type=Snapshot)
+
+
+def encode_addition(addition: Addition) -> bytes:
+    """Return the bytes of what a dynamic pipeline added."""
+    return _encoder.encode(addition)
+
+
+def decode_addition(data: bytes) -> Addition:
+    """Read the bytes of what a dynamic pipeline added."""
+    return msgspec.msgpack.decode(data, type=Addition)
+
+
+def encode_outputs(outputs: tuple[RunOutput, ...]) -> bytes:
+    """Return the bytes of what a dynamic pipeline returned."""
+    return _encoder.encode(outputs)
+
+
+def decode_returned(data: bytes) -> tuple[RunOutput, ...]:
+    """Read the bytes of what a dynamic pipeline returned."""
+    return msgspec.msgpack.decode(data, type=tuple[RunOutput, ...])
 
 
 class _Returned(msgspec.Struct, frozen=True):

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from cupola import compiler
-from cupola.authoring.plain import call_plainly
+from cupola.authoring.plain import call_plainly, open_trace
 from cupola.compiler.nodes import Output, StepDefinition, Unmapped
 from cupola.compiler.signature import read_signature
-from cupola.compiler.trace import current_trace
 
 if TYPE_CHECKING:
     from cupola.compiler.mapping import Kind
@@ -104,9 +103,11 @@ class Fanning(Generic[P, R_co]):
     def __call__(self: _Any[R], /, **named: Any) -> Mapped[R]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Wire the mapped step where a pipeline compiles; call the function for each item everywhere else."""
-        trace = current_trace()
+        trace = open_trace()
         if trace is None:
             return _map_plainly(self._definition, self._kind, args, kwargs)
+        if trace.conductor is not None:
+            return trace.conductor.conduct_map(trace, self._definition, self._kind, args, kwargs)
         return compiler.mapping.add_map(trace, self._definition, self._kind, args, kwargs)
 
     def __repr__(self) -> str:

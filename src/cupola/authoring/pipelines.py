@@ -9,6 +9,7 @@ import msgspec
 
 from cupola import authoring, client, compiler
 from cupola.authoring.arguments import PipelineArguments, read_knobs
+from cupola.authoring.plain import open_trace
 from cupola.authoring.steps import own_name, refuse_shadowing
 from cupola.compiler.annotations import place_of
 from cupola.compiler.binding import bind, call_bound
@@ -16,7 +17,7 @@ from cupola.compiler.callsite import caller_place
 from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.signature import read_signature
 from cupola.compiler.source import adopt
-from cupola.compiler.trace import current_trace, nested_in
+from cupola.compiler.trace import nested_in
 from cupola.entities.options import PipelineKnobs, merge_knobs
 from cupola.errors import CompileError
 from cupola.snapshot import Snapshot
@@ -55,7 +56,7 @@ class Pipeline(Generic[P, R_co]):
             RunFailed: A step failed; `.run` is the record, the step's own exception is the cause.
             RunCancelled: A signal stopped the run.
         """
-        if current_trace() is not None:
+        if open_trace() is not None:
             # Typed as a run, since that is what it is everywhere else; `inline` is the same, typed for checkers.
             part: Any = self.inline(*args, **kwargs)
             return part
@@ -76,12 +77,18 @@ class Pipeline(Generic[P, R_co]):
 
     def inline(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Become a part of the pipeline that is being compiled, and return what the function returns, as outputs."""
-        trace = current_trace()
+        trace = open_trace()
         if trace is None:
             raise CompileError(
                 f"{self.name}.inline(…) was called outside of a pipeline",
                 where=caller_place(),
                 fix=f"call {self.name}(…) to run it",
+            )
+        if trace.conductor is None and merge_knobs(self.definition.knobs, self.definition.overrides).dynamic is True:
+            raise CompileError(
+                f"pipeline {self.name!r} is dynamic, but {trace.pipeline!r}, which calls it, is static",
+                where=caller_place(),
+                fix=f"mark {trace.pipeline!r} @pipeline(dynamic=True) as well",
             )
         signature = read_signature(self.definition.function)
         bound = bind(self.name, signature, args, kwargs)
@@ -140,9 +147,10 @@ def pipeline(fn: Callable[..., Any] | None = None, **options: Unpack[PipelineArg
 
     Args:
         fn: The function.
-        **options: `name`, `on_error` (`"stop"`, `"kill"`, `"continue"`), `tags`, `description`, the hooks `on_start`,
-            `on_success`, `on_failure`, `on_end` (functions of one argument, the `Run`), `settings`; `cache`, `retry`,
-            `env`, `secrets`, `model` hold for its steps, unless a step says otherwise.
+        **options: `name`, `dynamic` (the function runs with the run, and Python's own control flow decides),
+            `on_error` (`"stop"`, `"kill"`, `"continue"`), `tags`, `description`, the hooks `on_start`, `on_success`,
+            `on_failure`, `on_end` (functions of one argument, the `Run`), `settings`; `cache`, `retry`, `env`,
+            `secrets`, `model` hold for its steps, unless a step says otherwise.
 
     Raises:
         ConfigError: An option is unknown or makes no sense.

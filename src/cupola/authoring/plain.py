@@ -7,9 +7,18 @@ from contextvars import ContextVar
 from types import CoroutineType
 from typing import Any, cast
 
+from cupola.compiler.trace import Trace, conducted_trace, current_trace
 from cupola.context import current_step
 
 _plain: ContextVar[bool] = ContextVar("cupola_plain_call", default=False)
+
+
+def open_trace() -> Trace | None:
+    """Return the pipeline that a call made here is a part of, or None for a plain call."""
+    trace = current_trace()
+    if trace is None and current_step() is None:
+        return conducted_trace()
+    return trace
 
 
 def call_plainly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

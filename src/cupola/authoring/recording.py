@@ -25,7 +25,7 @@ from cupola.context import (
     current_step,
     encode_metadata,
     find_artifact,
-    get_step_context,
+    running_step,
 )
 from cupola.entities.artifact import OutputRecord
 from cupola.entities.options import ArtifactConfig, PipelineKnobs, StepKnobs
@@ -52,7 +52,7 @@ def log_metadata(metadata: Mapping[str, Any], *, target: Any = None) -> None:
         return
     context = current_step()
     if target is None:
-        get_step_context().recorded.metadata.update(encoded)
+        running_step().recorded.metadata.update(encoded)
     elif context is not None and _is_own_run(target, context):
         context.recorded.run_metadata.update(encoded)
     elif context is not None and isinstance(target, str):
@@ -69,7 +69,7 @@ def log_metrics(metrics: Mapping[str, float], *, step: float | None = None) -> N
         metrics: Numbers by name; NaN and infinities are kept.
         step: Where on the curve, such as the epoch; the number of earlier points of that metric when left out.
     """
-    recorded = Recorded() if is_plain_call() else get_step_context().recorded
+    recorded = Recorded() if is_plain_call() else running_step().recorded
     for name, value in metrics.items():
         try:
             number = float(value)
@@ -89,7 +89,7 @@ def add_tags(*tags: str, target: Any = None) -> None:
         return
     context = current_step()
     if target is None:
-        get_step_context().recorded.tags.extend(tags)
+        running_step().recorded.tags.extend(tags)
     elif context is not None and _is_own_run(target, context):
         context.recorded.run_tags.extend(tags)
     elif context is not None and isinstance(target, str):
@@ -106,7 +106,7 @@ def remove_tags(*tags: str, target: Any = None) -> None:
         return
     context = current_step()
     if target is None:
-        recorded = get_step_context().recorded
+        recorded = running_step().recorded
         recorded.tags[:] = [tag for tag in recorded.tags if tag not in tags]
         recorded.removed_tags.extend(tags)
     elif context is not None and _is_own_run(target, context):
@@ -223,7 +223,7 @@ def checkpoint(value: Any) -> None:
     """
     if is_plain_call():
         return
-    context = get_step_context()
+    context = running_step()
     context.checkpoints.save(value)
     context.recorded.has_checkpoint = True
 

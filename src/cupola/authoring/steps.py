@@ -14,7 +14,7 @@ import msgspec
 from cupola import authoring, compiler
 from cupola.authoring.arguments import StepArguments, read_knobs
 from cupola.authoring.mapping import Fanning
-from cupola.authoring.plain import call_plainly
+from cupola.authoring.plain import call_plainly, open_trace
 from cupola.compiler.annotations import label_of, place_of
 from cupola.compiler.callsite import caller_place
 from cupola.compiler.nodes import Output, PipelineDefinition, StepDefinition
@@ -25,6 +25,7 @@ from cupola.errors import CompileError
 
 if TYPE_CHECKING:
     from cupola.client.views import Run
+    from cupola.engine.futures import Future
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,11 +48,31 @@ class Step(Generic[P, R_co]):
         self.__wrapped__ = function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Wire the step where a pipeline compiles; call the function everywhere else."""
-        trace = current_trace()
+        """Wire the step where a pipeline compiles, run it where one is dynamic; call the function everywhere else."""
+        trace = open_trace()
         if trace is None:
             return call_plainly(self.definition.function, args, kwargs)
         return add_call(trace, self.definition, args, kwargs)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R_co]:
+        """Start the step in a dynamic pipeline, and go on while it runs.
+
+        Returns:
+            A future: load its value, pass it to other steps, or wait for it with others by `as_completed`.
+
+        Raises:
+            CompileError: There is no dynamic pipeline around the call.
+        """
+        trace = open_trace()
+        if trace is None or trace.conductor is None:
+            around = "outside of a pipeline" if trace is None else f"in {trace.pipeline!r}, which is static"
+            raise CompileError(
+                f"{self.name}.submit(…) was called {around}",
+                where=caller_place(),
+                fix="mark the pipeline @pipeline(dynamic=True); in a static one, steps that don't need each other run "
+                "at the same time by themselves",
+            )
+        return add_call(trace, self.definition, args, kwargs, waits=False)
 
     @property
     def fn(self) -> Callable[P, R_co]:

@@ -11,6 +11,7 @@ from cupola.cli.output import note, print_json
 from cupola.client.views import Run
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError, RunFailed
+from cupola.text import printable
 
 Drive = Callable[[], tuple[Run, CupolaError | None]]
 
@@ -45,6 +46,10 @@ def _end(drive: Drive) -> tuple[Run, int]:
         if error.fix:
             note(error.fix)
         return run, error.exit_code
+    if run.status is RunStatus.PAUSED:
+        note(f"it waits for an answer: {printable(run.question)}")
+        note(f"answer it: cupola answer {run.name} …")
+        return run, 0
     note(f"see it: cupola show {run.name}")
     return run, 0 if run.status is RunStatus.COMPLETED else 1
 

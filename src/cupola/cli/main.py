@@ -24,6 +24,7 @@ COMMANDS = {
     "resume": ("again", "resume", "go on with a run that failed, was cancelled or lost"),
     "rerun": ("again", "rerun", "run a run's pipeline again, taking over what still holds"),
     "reproduce": ("reproduce", "reproduce", "check in a clean place that a run gives the same results again"),
+    "answer": ("answer", "answer", "answer what a paused run asks, and go on with it"),
     "cancel": ("cancel", "cancel", "stop a run; what has finished in it is kept"),
     "plan": ("plan", "plan", "say what a run would do and why, and run nothing"),
     "ps": ("runs", "ps", "list the runs that are active"),

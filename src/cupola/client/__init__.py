@@ -10,6 +10,7 @@ from cupola.late import TYPE_CHECKING, late_modules
 if TYPE_CHECKING:
     from cupola.client import (
         again,
+        answer,
         cancel,
         chaos,
         code,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "again",
+    "answer",
     "cancel",
     "chaos",
     "code",

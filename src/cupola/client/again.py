@@ -30,7 +30,7 @@ from cupola.engine.display import make_reporter
 from cupola.engine.launch import launch_run, resume_run
 from cupola.engine.reporter import Reporter, Screen, Silent
 from cupola.engine.rerun import Earlier, select
-from cupola.engine.resume import Given, Reached
+from cupola.engine.resume import Answer, Given, Reached, Resumption
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunRecord, RunStatus
 from cupola.errors import CodeChanged, Conflict, CupolaError, NotFound
@@ -52,8 +52,9 @@ def resume(
     by_force: bool = False,
     quiet: bool = False,
     workers: int | None = None,
+    answer: Answer | None = None,
 ) -> Ended:
-    """Go on with a run that failed, was cancelled or lost.
+    """Go on with a run that failed, was cancelled or lost, or waits for an answer.
 
     Args:
         reader: Of the run. What has finished in it never runs again; everything else does.
@@ -62,6 +63,7 @@ def resume(
         by_force: Whether the run is taken from a driver that lives and is stuck.
         quiet: Whether nothing is shown while it runs.
         workers: How many worker processes it may have; 0 for none, None when nobody says.
+        answer: What somebody answers to the question that it waits with.
 
     Raises:
         Conflict: The run is complete, or a living driver has it.
@@ -79,6 +81,11 @@ def resume(
     reporter = Silent(Screen()) if quiet else make_reporter()
 
     def bind(reached: Reached) -> tuple[Compiled, RunResumed]:
+        if fresh.program is not None:
+            is_edited = fresh.snapshot.dynamic != reached.snapshot.dynamic
+            if is_edited and not with_current_code:
+                raise _edited_function(record.name, fresh)
+            return fresh, _resumed_event(reached, fresh, site.blobs, is_edited=is_edited)
         edited = edited_steps(reached.snapshot, fresh)
         open_ones = [position for position in edited if position not in reached.done]
         if open_ones and not with_current_code:
@@ -90,7 +97,8 @@ def resume(
         compiled = rebind(reached.snapshot, data, fresh, open_ones)
         return compiled, _resumed_event(reached, compiled, site.blobs, is_edited=bool(open_ones))
 
-    launched = resume_run(bind, site, audience(), reporter, record, by_force=by_force, workers=workers)
+    how = Resumption(by_force=by_force, workers=workers, answer=answer)
+    launched = resume_run(bind, site, audience(), reporter, record, how)
     reader.forget()
     resumed = Run(RunReader(reader.connection, launched.run))
     return resumed, error_of(resumed, launched)
@@ -241,6 +249,15 @@ def _edited(run: str, snapshot: Snapshot, fresh: Compiled, edited: list[int]) ->
     )
 
 
+def _edited_function(run: str, fresh: Compiled) -> CodeChanged:
+    return CodeChanged(
+        f"the dynamic pipeline of run {run}, or a step that it reaches, was edited since",
+        where=fresh.snapshot.source,
+        fix=f"to go on with the code as it is now: cupola resume {run} --with-current-code; finished steps stay as "
+        "they are",
+    )
+
+
 def _warn_of_finished(reached: Reached, edited: list[int], reporter: Reporter) -> None:
     if edited:
         names = ", ".join(reached.snapshot.steps[position].name for position in edited)
@@ -250,8 +267,9 @@ def _warn_of_finished(reached: Reached, edited: list[int], reporter: Reporter) -
 def _resumed_event(reached: Reached, compiled: Compiled, blobs: Blobs, *, is_edited: bool) -> RunResumed:
     facts = {name: storable_text(text) for name, text in run_facts().items()}
     facts["pid"] = str(os.getpid())
+    stands = tuple(reached.past.failures)
     if not is_edited:
-        return RunResumed(now(), reached.gone, facts)
+        return RunResumed(now(), reached.gone, facts, stands=stands)
     inline = len(compiled.data) <= INLINE_BYTES
     return RunResumed(
         at=now(),
@@ -261,4 +279,5 @@ def _resumed_event(reached: Reached, compiled: Compiled, blobs: Blobs, *, is_edi
         snapshot_bytes=compiled.data if inline else b"",
         snapshot_blob="" if inline else blobs.put_bytes(compiled.data)[0],
         places=tuple(map(storable_text, compiled.places)),
+        stands=stands,
     )

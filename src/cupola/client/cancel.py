@@ -7,6 +7,8 @@ import signal
 import time
 
 from cupola.client.reading import RunReader
+from cupola.engine.sealing import cancel_paused
+from cupola.entities.run import RunStatus
 from cupola.errors import Conflict, Unreachable
 from cupola.journal import live_folder
 from cupola.runlock import Holder, ask_to_cancel, process_start, read_holder
@@ -32,6 +34,12 @@ def cancel(reader: RunReader, *, wait_s: float = WAIT_S) -> None:
     record = reader.record()
     if record.status.is_final:
         raise Conflict(f"run {record.name} is {record.status} already: there is nothing to cancel")
+    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+    who = storable_text(f"cupola cancel of {user}, process {os.getpid()}")
+    if record.status is RunStatus.PAUSED:
+        cancel_paused(record, reader.connection.store, reader.connection.home, who)
+        reader.forget()
+        return
     folder = live_folder(reader.connection.home, record.id)
     holder = read_holder(folder)
     if holder is not None and holder.host != os.uname().nodename:
@@ -39,8 +47,7 @@ def cancel(reader: RunReader, *, wait_s: float = WAIT_S) -> None:
             f"run {record.name} is driven by process {holder.pid} on {holder.host}",
             fix=f"cancel it there: cupola cancel {record.name}",
         )
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
-    ask_to_cancel(folder, storable_text(f"cupola cancel of {user}, process {os.getpid()}"))
+    ask_to_cancel(folder, who)
     if holder is not None and holder.takes_signals and process_start(holder.pid) == holder.started:
         os.kill(holder.pid, signal.SIGTERM)
     _wait(reader, holder, wait_s)

@@ -9,7 +9,7 @@ from cupola import values
 from cupola.client.mapped import BADLY, Children, in_words
 from cupola.client.page import Page, Table
 from cupola.entities.artifact import VersionRecord
-from cupola.entities.run import Failure, RunRecord, StepRecord, StepStatus
+from cupola.entities.run import Failure, RunRecord, RunStatus, StepRecord, StepStatus
 from cupola.ids import now
 from cupola.snapshot import StepSpec
 from cupola.text import age, count, duration, moment, size
@@ -62,6 +62,7 @@ def describe_run(
         ("started", f"{moment(record.started_at)}, {age(now() - record.started_at)}"),
         *([("ended", moment(record.ended_at))] if record.ended_at is not None else []),
         ("snapshot", record.snapshot),
+        *([("asks", question)] if (question := question_of(record)) else []),
         *_pairs("param", record.params),
         *([("tags", ", ".join(record.tags))] if record.tags else []),
         *_pairs("metadata", record.metadata),
@@ -201,6 +202,11 @@ def _attempts(record: StepRecord) -> Table:
         for attempt in record.attempts
     )
     return Table(("attempt", "started", "took", "failure"), rows, rights=(0, 2))
+
+
+def question_of(record: RunRecord) -> str:
+    """Return what a paused run waits with; empty for any other."""
+    return record.reason if record.status is RunStatus.PAUSED else ""
 
 
 def _pairs(label: str, encoded: Mapping[str, bytes]) -> list[tuple[str, str]]:

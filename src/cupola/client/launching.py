@@ -69,15 +69,19 @@ def error_of(run: Run, launched: Launched) -> CupolaError | None:
         cancelled.run = run
         cancelled.exit_code = 143 if verdict.signal == "SIGTERM" else 130
         return cancelled
+    if verdict.status is RunStatus.PAUSED and isinstance(verdict.error, CupolaError):
+        refused = verdict.error
+        refused.fix = f"{refused.fix or 'it was refused'}; nothing was answered, again: cupola answer {run.name}"
+        return refused
     if verdict.status is RunStatus.FAILED:
-        step = run.reader.name(verdict.failed_step)
+        step = run.reader.name(verdict.failed_step) if verdict.failed_step >= 0 else ""
         cause = verdict.error
         # An error of Cupola's own says what to do; that isn't to be lost below what it says of itself.
         remedy = f"{cause.fix.partition(chr(10))[0]}; " if isinstance(cause, CupolaError) and cause.fix else ""
         failed = RunFailed(
-            f"run {run.name} failed in step {step!r}: {run.error}",
+            f"run {run.name} failed in {f'step {step!r}' if step else 'its pipeline function'}: {run.error}",
             where=run.error.where if run.error else "",
-            fix=f"{remedy}see: cupola show {run.name}, cupola logs {run.name} {shell_word(step)}",
+            fix=f"{remedy}see: cupola show {run.name}, cupola logs {run.name}{f' {shell_word(step)}' if step else ''}",
         )
         failed.run = run
         failed.__cause__ = cause

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from cupola import values
-from cupola.client.describe import seconds, version_name
+from cupola.client.describe import question_of, seconds, version_name
 from cupola.entities.artifact import ArtifactRecord, VersionRecord
 from cupola.entities.run import Failure, PipelineRecord, RunRecord, StepRecord
 
@@ -37,6 +37,7 @@ def plain_run(record: RunRecord) -> Plain:
         "snapshot": record.snapshot,
         "source": record.source,
         "error": plain_failure(record.failure),
+        "question": question_of(record) or None,
         "warnings": list(record.warnings),
     }
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from cupola import journal, logfile
 from cupola.client.connect import Connection
 from cupola.client.mapped import BADLY, SHOWN, Children, is_bad
@@ -26,7 +28,9 @@ from cupola.snapshot import (
     Snapshot,
     Source,
     StepSpec,
+    decode_addition,
     decode_outputs,
+    decode_returned,
     decode_snapshot,
 )
 from cupola.store import ALL, OWNER, Condition, CountChildren, ExpansionsOf, OutputsOf, Query, SnapshotOf, StepsOf
@@ -51,6 +55,8 @@ class RunReader:
         self._snapshot: Snapshot | None = None
         self._expanded: Expanded | None = None
         self._kept: dict[str, Any] = {}
+        self._grown_to = -1
+        self._items: dict[tuple[int, str], Manifest] = {}
 
     def record(self) -> RunRecord:
         """Return the run as the store knows it now.
@@ -70,9 +76,25 @@ class RunReader:
 
     def snapshot(self) -> Snapshot:
         """Return the graph of the run."""
-        if self._snapshot is None:
-            self._snapshot = decode_snapshot(self.snapshot_bytes())
-        return self._snapshot
+        known = self._snapshot
+        if known is None or (known.dynamic and self.record().head != self._grown_to):
+            snapshot = decode_snapshot(self.snapshot_bytes())
+            known = self._snapshot = self._grown(snapshot) if snapshot.dynamic else snapshot
+        return known
+
+    def _grown(self, snapshot: Snapshot) -> Snapshot:
+        """Return the graph of a dynamic run as it happened: with the steps that its pipeline called so far."""
+        self._grown_to = self.record().head
+        recorded = self.steps()
+        additions = [decode_addition(recorded[position].addition) for position in sorted(recorded)]
+        self._items = {(step, name): item for addition in additions for step, name, item in addition.items}
+        return msgspec.structs.replace(
+            snapshot,
+            steps=tuple([addition.spec for addition in additions]),
+            parts=tuple([part for addition in additions for part in addition.parts]),
+            options=tuple([options for addition in additions for options in addition.options]),
+            outputs=self.returned(),
+        )
 
     def snapshot_bytes(self) -> bytes:
         """Return the bytes of the graph, as they were hashed."""
@@ -81,6 +103,8 @@ class RunReader:
 
     def returned(self) -> tuple[RunOutput, ...]:
         """Return what the pipeline function returned; the steps, which may be many, are not read for it."""
+        if self.record().returned:
+            return decode_returned(self.record().returned)
         return self._snapshot.outputs if self._snapshot is not None else decode_outputs(self.snapshot_bytes())
 
     def expanded(self) -> Expanded:
@@ -107,8 +131,7 @@ class RunReader:
     def _at(self, position: int) -> Expanded:
         """Return the steps with the one at a position: looked up anew only when it isn't among those known."""
         known = self._expanded
-        is_known = known is not None and (position < len(self.snapshot().steps) or known.parent(position) is not None)
-        return known if known is not None and is_known else self.expanded()
+        return known if known is not None and known.has(position) else self.expanded()
 
     def steps(self) -> dict[int, StepRecord]:
         """Return what is recorded of each step so far, by position."""
@@ -186,6 +209,8 @@ class RunReader:
 
     def item(self, step: int, output: str) -> Manifest | None:
         """Return an item that a mapped step keeps for its children, or None for another output."""
+        if self.snapshot().dynamic:
+            return self._items.get((step, output))
         steps = self._at(step)
         return steps.item(step, output) if steps.is_mapped(step) else None
 

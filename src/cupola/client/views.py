@@ -246,6 +246,11 @@ class Run(Ran):
         return only_output(self.outputs, f"run {self.name!r}", str(self.status))
 
     @property
+    def question(self) -> str:
+        """What a paused run waits with; empty for any other."""
+        return client.describe.question_of(self.record)
+
+    @property
     def params(self) -> dict[str, Any]:
         """The bound parameters of the pipeline by name."""
         return decoded(self.record.params)
@@ -307,6 +312,22 @@ class Run(Ran):
             Conflict: The run is over already, or isn't after that time.
         """
         client.cancel.cancel(self._reader, wait_s=wait)
+
+    def answer(self, value: object) -> Run:
+        """Answer what a paused run asks, and go on with it in this process.
+
+        Args:
+            value: The answer, of the type that the pipeline wants, or a text that stands for it.
+
+        Raises:
+            Conflict: It doesn't wait for an answer.
+            ConfigError: The answer is not of the wanted type; the run waits on.
+            RunFailed: It failed.
+        """
+        run, error = client.answer.answer(self._reader, value)
+        if error is not None:
+            raise error
+        return run
 
     def resume(self, *, with_current_code: bool = False) -> Run:
         """Go on, in this process, with a run that failed, was cancelled or lost; what has finished doesn't run again.

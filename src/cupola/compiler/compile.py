@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -16,17 +16,19 @@ from msgspec import UNSET
 from cupola import values
 from cupola.compiler import check
 from cupola.compiler.binding import call_bound
-from cupola.compiler.config import ParamLayer, resolve_params
-from cupola.compiler.nodes import Output, PipelineDefinition
+from cupola.compiler.config import ParamLayer
+from cupola.compiler.dynamic import Program, code_of, private_copy
+from cupola.compiler.nodes import PipelineDefinition
 from cupola.compiler.options import KnobLayer
+from cupola.compiler.overrides import override_literals
 from cupola.compiler.overwritten import refuse_overwritten
-from cupola.compiler.signature import Signature, read_signature
+from cupola.compiler.returned import returned_outputs
+from cupola.compiler.signature import read_signature
 from cupola.compiler.source import source_name
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
-from cupola.compiler.trace import Trace, tracing, wire
+from cupola.compiler.trace import Trace, tracing
 from cupola.entities.options import HOOKS, PipelineKnobs, merge_knobs
-from cupola.errors import CompileError, ConfigError
-from cupola.snapshot import Literal, RunOutput, Snapshot, encode_snapshot, snapshot_id
+from cupola.snapshot import RunOutput, Snapshot, encode_snapshot, snapshot_id
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
         origins: Where each parameter and option was set.
         hooks: Functions of the `Run` by event.
         raise_on_failure: Whether a failed run raises.
+        program: The function of a dynamic pipeline, which is yet to run; None for a static one.
     """
 
     snapshot: Snapshot
@@ -50,6 +53,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     origins: Mapping[str, str]
     hooks: Mapping[str, Callable[[Any], object]]
     raise_on_failure: bool
+    program: Program | None = None
 
 
 def compile_pipeline(
@@ -76,7 +80,14 @@ def compile_pipeline(
     """
     knobs = _pipeline_knobs(pipeline, layers)
     compiler = StepCompiler(pipeline.name, layers, no_cache=no_cache)
-    outputs = _compile_steps(compiler, pipeline, params, layers, step_params)
+    program = None
+    if knobs.dynamic is True:
+        check.check_pipeline(pipeline)
+        refuse_overwritten([pipeline.described])
+        program = Program(definition=pipeline, params=params, layers=layers, step_params=step_params, no_cache=no_cache)
+        outputs: tuple[RunOutput, ...] = ()
+    else:
+        outputs = _compile_steps(compiler, pipeline, params, layers, step_params)
     snapshot = Snapshot(
         pipeline=pipeline.name,
         source=source_name(pipeline.described),
@@ -90,6 +101,7 @@ def compile_pipeline(
         description=_description(pipeline, knobs),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         settings=values.encode(dict(knobs.settings)) if knobs.settings is not UNSET else b"",
+        dynamic=code_of(pipeline) if program is not None else "",
     )
     data = encode_snapshot(snapshot)
     return Compiled(
@@ -101,6 +113,7 @@ def compile_pipeline(
         origins=dict(origins or {}),
         hooks={name: hook for name in HOOKS if (hook := getattr(knobs, name)) is not UNSET},
         raise_on_failure=knobs.raise_on_failure is not False,
+        program=program,
     )
 
 
@@ -108,12 +121,6 @@ def _pipeline_knobs(pipeline: PipelineDefinition, layers: Sequence[KnobLayer]) -
     knobs = merge_knobs(pipeline.knobs, pipeline.overrides)
     for layer in layers:
         knobs = merge_knobs(knobs, layer.pipeline)
-    if knobs.dynamic is True:
-        raise CompileError(
-            f"pipeline {pipeline.name!r} is marked dynamic=True, which this version can't run",
-            where=source_name(pipeline.described),
-            fix="write it as a static pipeline: outputs may only be passed on to steps",
-        )
     return knobs
 
 
@@ -128,7 +135,7 @@ def _compile_steps(
     trace, returned = _wire(pipeline, params, layers, step_params)
     for node in trace.nodes:
         compiler.add(node)
-    return _returned(pipeline, trace, returned)
+    return returned_outputs(pipeline, trace, returned)
 
 
 def _wire(
@@ -141,7 +148,7 @@ def _wire(
     check.check_pipeline(pipeline)
     declared = read_signature(pipeline.described)
     with tracing(pipeline) as trace:
-        private = [_private(params[name]) for name in declared.names]
+        private = [private_copy(params[name]) for name in declared.names]
         returned = call_bound(pipeline.function, declared, private)
     refuse_overwritten([pipeline.described, *(callee.function for callee in trace.callees.values())])
     _refuse_unknown_steps(trace, layers)
@@ -149,11 +156,6 @@ def _wire(
         override_literals(trace, said)
     check.check_graph(trace.nodes)
     return trace, returned
-
-
-def _private(value: Any) -> Any:
-    """Return a copy that the pipeline function may change without changing a default or the caller's object."""
-    return value if values.is_immutable(value) else values.decode(values.encode(value), cast("object", type(value)))
 
 
 def _refuse_unknown_steps(trace: Trace, layers: Sequence[KnobLayer]) -> None:
@@ -164,84 +166,6 @@ def _refuse_unknown_steps(trace: Trace, layers: Sequence[KnobLayer]) -> None:
         for name in layer.steps:
             if name not in names:
                 raise check.unknown_step(name, names, layer.origin)
-
-
-def override_literals(trace: Trace, said: Mapping[str, ParamLayer]) -> None:
-    """Replace literal inputs of single steps by what configuration says of them, in place.
-
-    Raises:
-        ConfigError: An input is unknown, gets an output, or its value isn't what its type wants.
-    """
-    for node in trace.nodes:
-        layer = said.get(node.name)
-        if layer is None:
-            continue
-        wired = [name for name in layer.values if not isinstance(node.inputs.get(name, None), Literal | None)]
-        if wired:
-            is_spread = node.fan is not None and wired[0] in node.fan.over
-            what = "spread over the children of the step" if is_spread else "the output of another step"
-            raise ConfigError(
-                f"steps.{node.name}.params.{wired[0]} can't be set: that input is {what}",
-                where=layer.origin,
-                fix="set a parameter of the pipeline or of the step that makes it",
-            )
-        arguments = dict(zip(node.inputs, node.arguments, strict=True))
-        parameters = [
-            msgspec.structs.replace(parameter, has_default=True, default=arguments[parameter.name])
-            for parameter in node.signature.parameters
-            if isinstance(node.inputs[parameter.name], Literal)
-        ]
-        values_now, _origins = resolve_params(parameters, [layer], pipeline=f"step {node.name}")
-        for name in layer.values:
-            arguments[name] = values_now[name]
-            node.inputs[name] = wire(trace, values_now[name], f"{node.name}.{name}", node.site)
-        node.arguments = tuple(arguments.values())
-
-
-def _returned(pipeline: PipelineDefinition, trace: Trace, returned: Any) -> tuple[RunOutput, ...]:
-    """Name what the pipeline function returned: by its annotation, else by the outputs' own names, else by place."""
-    if returned is None or (isinstance(returned, Output) and returned.declaration is None):
-        return ()
-    place = source_name(pipeline.described)
-    declared = read_signature(pipeline.described)
-    several = isinstance(returned, tuple) and (declared.multiple or _loose(declared))
-    items: list[Any] = list(cast("tuple[Any, ...]", returned)) if several else [returned]
-    if declared.multiple and len(items) != len(declared.outputs):
-        raise CompileError(
-            f"pipeline {pipeline.name!r} returns {len(items)} values but declares {len(declared.outputs)}",
-            where=place,
-            fix="return as many values as the annotation has",
-        )
-    if len(items) == len(declared.outputs):
-        check.check_returned(pipeline, items, declared.outputs)
-    names = _names_of(
-        items, [output.name for output in declared.outputs] if len(items) == len(declared.outputs) else []
-    )
-    return tuple(
-        RunOutput(name, wire(trace, item, f"{pipeline.name} returns {name}", place))
-        for name, item in zip(names, items, strict=True)
-    )
-
-
-def _loose(declared: Signature) -> bool:
-    """Whether the function says nothing of what it returns, so that a tuple means several outputs."""
-    return len(declared.outputs) <= 1 and not any(output.text not in ("Any", "") for output in declared.outputs)
-
-
-def _names_of(items: list[Any], declared: list[str]) -> list[str]:
-    own = [item.name if isinstance(item, Output) else "" for item in items]
-    names: list[str] = []
-    for place, item_name in enumerate(own):
-        said = declared[place] if place < len(declared) else ""
-        if said and not said.startswith("output"):
-            names.append(said)
-        elif item_name and own.count(item_name) == 1:
-            names.append(item_name)
-        elif len(items) == 1:
-            names.append("output")
-        else:
-            names.append(f"output_{place}")
-    return names
 
 
 def _description(pipeline: PipelineDefinition, knobs: PipelineKnobs) -> str:

@@ -130,9 +130,13 @@ class Output(Generic[T]):
         node: The step call that makes it.
         declaration: Its name and type; None for a step without outputs, which can only be waited for.
         allow_failures: Whether children that failed are left out of the list.
+        group: `tuple` or `list` where it stands for several outputs at once, else empty.
+        parts: Those outputs.
     """
 
     __slots__ = ("allow_failures", "declaration", "node")
+    group: str = ""
+    parts: tuple[Output[Any], ...] = ()
 
     def __init__(self, node: Node, declaration: OutputDeclaration | None, *, allow_failures: bool = False) -> None:
         self.node = node
@@ -175,7 +179,11 @@ class Output(Generic[T]):
         # Protocol look-ups (copy, pickle, numpy, notebooks) must see a plain missing attribute.
         if name.startswith(("__", "_repr_", "_ipython")):
             raise AttributeError(name)
-        raise used_as_value(self, f".{name}")
+        raise self.misused(f".{name}")
+
+    def misused(self, how: str) -> CompileError:
+        """Return the error for a use as a value."""
+        return used_as_value(self, how)
 
 
 class Unmapped(msgspec.Struct, Generic[T_co], frozen=True, eq=False):
@@ -192,7 +200,7 @@ class Spread(msgspec.Struct, frozen=True, eq=False):
 
 def used_as_value(output: Output[Any], how: str) -> CompileError:
     """Return the error for an output that was used as a value while a pipeline was wired."""
-    ways = "step.map(…) runs a step for each item of a list; dynamic=True, for Python on values, is yet to come"
+    ways = "step.map(…) runs a step for each item of a list; in a pipeline marked dynamic=True, .load() is the value"
     if output.is_mapped:
         ways = "or take it as one list with .collect(), or map another step over it"
     return CompileError(
@@ -205,7 +213,7 @@ def used_as_value(output: Output[Any], how: str) -> CompileError:
 
 def _refuse(how: str) -> Callable[..., NoReturn]:
     def refuse(self: Output[Any], *_others: Any, **_named: Any) -> NoReturn:
-        raise used_as_value(self, how)
+        raise self.misused(how)
 
     return refuse
 

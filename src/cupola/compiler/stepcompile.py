@@ -104,6 +104,14 @@ class StepCompiler:
         self._option_places: dict[bytes, int] = {}
         self._shared: dict[int, _Shared] = {}
 
+    def restore(self, parts: Sequence[CodePart], places: Sequence[str], options: Sequence[StepOptions]) -> None:
+        """Go on with tables that were begun before."""
+        self.parts = {part: position for position, part in enumerate(parts)}
+        self.places = list(places)
+        self.options = []
+        for option in options:
+            self._option(option)
+
     def add(self, node: Node) -> None:
         """Compile the next step call."""
         # A configuration file may name this very call.

@@ -6,10 +6,11 @@ while a trace is open. Nothing of the user's steps runs here.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from _thread import allocate_lock
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -26,6 +27,20 @@ DEEPEST = 50
 """How deep pipelines may be nested; beyond, one calls itself without end."""
 
 
+class Conducts(Protocol):
+    """What carries out the calls of a dynamic pipeline."""
+
+    def conduct(self, node: Node, waits: bool) -> Any:
+        """Carry out a call; return its outputs at its end or, if it isn't to be waited for, at once."""
+        ...
+
+    def conduct_map(
+        self, trace: Trace, step: StepDefinition, kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Carry out the calls that a step is mapped to; return their outputs at once."""
+        ...
+
+
 class Trace(msgspec.Struct, eq=False):
     """What has been wired so far.
 
@@ -38,6 +53,7 @@ class Trace(msgspec.Struct, eq=False):
         nestings: Every such tuple so far, by the identities of the pipelines in it.
         callees: By what tells them apart; it lives as long as the trace, so identities stand for it.
         literals: The encoded scalars that were passed so far: calls in a loop mostly get the same.
+        conductor: What carries each call out at once and returns its outputs, in a dynamic pipeline.
     """
 
     pipeline: str
@@ -48,9 +64,12 @@ class Trace(msgspec.Struct, eq=False):
     nestings: dict[tuple[int, ...], tuple[PipelineDefinition, ...]] = {}
     callees: dict[tuple[str, int, int, int, int], Callee] = {}
     literals: dict[tuple[type, Any], Literal] = {}
+    conductor: Conducts | None = None
 
 
 _trace: ContextVar[Trace | None] = ContextVar("cupola_trace", default=None)
+# Threads begin with an empty context, yet what those of a dynamic pipeline call belongs to it.
+_conducted: list[Trace] = []
 
 
 def current_trace() -> Trace | None:
@@ -58,13 +77,39 @@ def current_trace() -> Trace | None:
     return _trace.get()
 
 
+def conducted_trace() -> Trace | None:
+    """Return the trace of the dynamic pipeline that runs in this process, for threads that its function started."""
+    return _conducted[-1] if _conducted else None
+
+
 @contextmanager
-def tracing(pipeline: PipelineDefinition) -> Generator[Trace]:
-    """Open a trace for a pipeline; step calls inside are collected."""
-    trace = Trace(pipeline.name, (pipeline,))
+def tracing(pipeline: PipelineDefinition, conductor: Conducts | None = None) -> Generator[Trace]:
+    """Open a trace for a pipeline; step calls inside are collected, and carried out where somebody does that."""
+    with _inside(Trace(pipeline.name, (pipeline,), conductor=conductor)) as trace:
+        if conductor is not None:
+            _conducted.append(trace)
+        try:
+            yield trace
+        finally:
+            if conductor is not None:
+                _conducted.remove(trace)
+
+
+@contextmanager
+def _inside(trace: Trace) -> Generator[Trace]:
     token = _trace.set(trace)
     try:
         yield trace
+    finally:
+        _trace.reset(token)
+
+
+@contextmanager
+def hidden() -> Generator[None]:
+    """Hide the trace that is open here: what runs inside is no part of the pipeline function."""
+    token = _trace.set(None)
+    try:
+        yield
     finally:
         _trace.reset(token)
 
@@ -78,14 +123,12 @@ def nested_in(trace: Trace, pipeline: PipelineDefinition) -> Generator[None]:
             where=place_of(pipeline.described),
             fix="a pipeline that calls itself needs a parameter that ends it",
         )
-    outer = trace.prefix, trace.nested
-    trace.prefix = free_name(trace, pipeline.name) + "/"
+    prefix = free_name(trace, pipeline.name) + "/"
     nested = (*trace.nested, pipeline)
-    trace.nested = trace.nestings.setdefault(tuple(map(id, nested)), nested)
-    try:
+    nested = trace.nestings.setdefault(tuple(map(id, nested)), nested)
+    # One of its own, since threads of a dynamic pipeline may be in several; they share all but these two.
+    with _inside(msgspec.structs.replace(trace, prefix=prefix, nested=nested)):
         yield
-    finally:
-        trace.prefix, trace.nested = outer
 
 
 def free_name(trace: Trace, name: str) -> str:
@@ -102,8 +145,25 @@ def free_name(trace: Trace, name: str) -> str:
     return candidate
 
 
-def add_call(trace: Trace, step: StepDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Collect one step call; return its output, a tuple of its outputs, or, without outputs, something to wait for."""
+def add_call(
+    trace: Trace, step: StepDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, waits: bool = True
+) -> Any:
+    """Collect one step call; return its output, a tuple of its outputs, or, without outputs, something to wait for.
+
+    In a dynamic pipeline the step also runs; `waits` tells whether the call waits for its end.
+    """
+    if trace.conductor is not None:
+        with collecting:
+            node = _collect(trace, step, args, kwargs)
+        return trace.conductor.conduct(node, waits)
+    return outputs_of(_collect(trace, step, args, kwargs))
+
+
+collecting = allocate_lock()
+"""Held while a call of a dynamic pipeline, whose threads may call at the same time, is added to the trace."""
+
+
+def _collect(trace: Trace, step: StepDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Node:
     site = call_site()
     callee = find_callee(trace, step)
     signature = callee.signature
@@ -114,18 +174,20 @@ def add_call(trace: Trace, step: StepDefinition, args: tuple[Any, ...], kwargs: 
         inputs[key] = wire(trace, arguments[place], f"{name}.{key}", site)
     node = Node(len(trace.nodes), name, step, callee, inputs, arguments, waits_for(trace, step, name, site), site)
     trace.nodes.append(node)
-    return outputs_of(node)
+    return node
 
 
 def outputs_of(node: Node) -> Any:
-    """Return what a call gives: its output, a tuple of its outputs, or, without outputs, something to wait for."""
+    """Return what stands for the outputs of a call."""
+    return grouped(node, [Output(node, declaration) for declaration in node.outputs] or [Output(node, None)])
+
+
+def grouped(node: Node, outputs: Sequence[Output[Any]]) -> Any:
+    """Return the outputs of a call as its step returns them: one by itself, several as a tuple or `NamedTuple`."""
     signature = node.signature
-    declared = signature.outputs
-    if signature.multiple:
-        outputs: list[Output[Any]] = [Output(node, declaration) for declaration in declared]
-        return signature.named_tuple(*outputs) if signature.named_tuple is not None else tuple(outputs)
-    output: Output[Any] = Output(node, declared[0] if declared else None)
-    return output
+    if not signature.multiple:
+        return outputs[0]
+    return signature.named_tuple(*outputs) if signature.named_tuple is not None else tuple(outputs)
 
 
 def find_callee(trace: Trace, step: StepDefinition) -> Callee:
@@ -166,7 +228,7 @@ _SCALARS = frozenset({int, str, bool, type(None)})
 def wire(trace: Trace, value: Any, path: str, place: CallSite | str) -> Source:
     """Return how an argument becomes an input: a literal, an output, or a list, tuple or dict with outputs inside."""
     kind = cast("type[Any]", type(value))
-    if kind is Output:
+    if kind is Output or (issubclass(kind, Output) and not value.group):
         node = _checked(trace, value, path, place)
         if value.declaration is None:
             raise CompileError(
@@ -188,6 +250,8 @@ def wire(trace: Trace, value: Any, path: str, place: CallSite | str) -> Source:
         if known is None:
             known = trace.literals[kind, value] = _literal(value, path, place)
         return known
+    if isinstance(value, Output):  # several at once
+        return Gather(value.group, tuple([wire(trace, part, path, place) for part in value.parts]))
     return _gather(trace, value, path, place) if _holds_output(value) else _literal(value, path, place)
 
 

@@ -52,14 +52,24 @@ class CacheLookup:
         readable = {
             spec.base_key for spec in snapshot.steps if spec.base_key and snapshot.options[spec.options].cache_read
         }
-        self._found = store.ask(FindCached(tuple(sorted(readable))), who=OWNER) if readable else {}
-        self._misses = dict.fromkeys((base for base, _inputs in self._found), 0)
+        self._found: dict[tuple[str, str], CacheEntry] = {}
+        self._misses: dict[str, int] = {}
+        self._asked: set[str] = set()
+        self._ask(tuple(sorted(readable)))
         self._listed: dict[str, frozenset[int] | None] = {}
+
+    def _ask(self, base_keys: tuple[str, ...]) -> None:
+        found = self._store.ask(FindCached(base_keys), who=OWNER) if base_keys else {}
+        self._found.update(found)
+        self._misses.update(dict.fromkeys((base for base, _inputs in found), 0))
+        self._asked.update(base_keys)
 
     def find(self, spec: StepSpec, options: StepOptions, inputs: Inputs) -> tuple[CacheEntry | None, str]:
         """Return the newest result that may stand for a step, or None and what a person should know of it."""
         if not spec.base_key or not inputs.key or not options.cache_read:
             return None, ""
+        if spec.base_key not in self._asked:  # of a step that a dynamic pipeline called just now
+            self._ask((spec.base_key,))
         entry = self._found.get((spec.base_key, inputs.key))
         if entry is None and self._may_have(spec.base_key, inputs.key):
             entry = self._store.ask(FindCachedExactly(spec.base_key, inputs.key), who=OWNER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,8 @@ import msgspec
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import StepReporter
-from cupola.entities.run import RunStatus
+from cupola.entities.artifact import Manifest
+from cupola.entities.run import Failure, RunStatus
 from cupola.middleware.attempt import Hook, Moment
 
 
@@ -71,3 +72,15 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     is_alone: bool
     tell_step_hook: Callable[[Hook, Moment], None]
     workers: int | None
+
+
+class Listener(Protocol):
+    """Who decides, in a dynamic run, what follows from the end of a step."""
+
+    def step_done(self, position: int, outputs: Iterable[tuple[str, Manifest]]) -> None:
+        """Take note that a step is done."""
+        ...
+
+    def step_failed(self, position: int, failure: Failure, error: BaseException | None) -> None:
+        """Take note that a step ended without outputs."""
+        ...

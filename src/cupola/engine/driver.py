@@ -7,7 +7,7 @@ of this, move by move.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cupola import artifacts
@@ -15,6 +15,7 @@ from cupola.compiler.compile import Compiled
 from cupola.compiler.source import program_file
 from cupola.context import PipelineInfo, RunInfo
 from cupola.engine import provenance
+from cupola.engine.additions import Additions
 from cupola.engine.attempts import Attempts
 from cupola.engine.cache import CacheLookup, read_inputs
 from cupola.engine.desk import Desk, Verdict
@@ -44,19 +45,26 @@ from cupola.ids import now
 from cupola.middleware.attempt import Moment
 from cupola.middleware.surroundings import keep_surroundings
 from cupola.snapshot import Snapshot, StepSpec
+from cupola.text import storable_text
 from cupola.worker import Outcome, Services, Task
 
 if TYPE_CHECKING:
     from cupola.engine.provenance.gather import Gathering
+    from cupola.engine.questions import Paused
 
 
 class Driver:
-    """Drives one run; made by `launch`, used once."""
+    """Drives one run; made by `launch`, used once.
+
+    Attributes:
+        additions: Takes the steps that a dynamic pipeline calls.
+    """
 
     def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, given: Given) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
         self._gathering: Gathering | None = None
+        self._options = list(compiled.snapshot.options)
         self._site = site
         self._folder = desk.folder
         self._recorder = desk.recorder
@@ -69,6 +77,8 @@ class Driver:
         self._flights = Flights()
         self._failed: tuple[int, Outcome] | None = None
         self._is_cancelling = False
+        self._keep_surroundings = keep_surroundings if desk.is_alone else _leave_surroundings
+        self._put_back = self._keep_surroundings()
         services = Services(
             run=run,
             pipeline=PipelineInfo(self._snapshot.pipeline, self._snapshot.source),
@@ -76,14 +86,15 @@ class Driver:
             blobs=site.blobs,
             artifacts=open_services(site, desk.recorder.project),
             tell_hook=desk.tell_step_hook,
-            # Without that, what is there may belong to a step of another thread.
-            put_back=keep_surroundings() if desk.is_alone else lambda: None,
+            put_back=self._restore_surroundings,
             is_captured=desk.is_alone,
         )
         self._attempts = Attempts(site, desk, services)
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
         self._maps = Maps(compiled, self._graph, self._manifests, site.blobs, given)
         self._given = given
+        self.additions = Additions(self._graph, self._maps, desk, self._options, self._manifests)
+        self.additions.restore(given.past)
         for position, outputs in sorted(given.done.items()):
             self._keep(position, outputs)
             self._maps.end_child(position)
@@ -92,8 +103,8 @@ class Driver:
         # Those of steps whose driver died when they had just finished.
         self._forget_checkpoints(given.done)
 
-    def drive(self) -> Verdict:
-        """Run all steps; record how the run ended."""
+    def drive(self, paused: Paused | None = None) -> Verdict:
+        """Run all steps; record how the run ended, or, where its pipeline waits for an answer, that it paused."""
         try:
             while self.go_on():
                 pass
@@ -106,6 +117,8 @@ class Driver:
             self._withdraw()
             for flight in self._flights.all():
                 self._take(flight, self._stopped(flight, error))
+        if paused is not None and not self._interrupts.signal:
+            return self._pause(paused)
         self._skip_the_rest()
         return self._finish()
 
@@ -125,6 +138,11 @@ class Driver:
             return False
         self._wait(patience_s)
         return True
+
+    def fail(self, position: int, outcome: Outcome) -> None:
+        """Let a dynamic run fail: by a step, or, for position -1, by the pipeline function itself."""
+        self.additions.listener = None
+        self._failed = position, outcome
 
     def _heed(self) -> None:
         """Stop what somebody wants stopped."""
@@ -197,7 +215,7 @@ class Driver:
             self._spread(position, spec)
             return
         spec = resolve(spec, self._graph)
-        options = self._snapshot.options[spec.options]
+        options = self._options[spec.options]
         live = self._maps.live(position)
         inputs = read_inputs(spec, options, live.files, self._manifests, self._site.root)
         entry, note = self._maps.kept(position), ""
@@ -220,7 +238,8 @@ class Driver:
             manifests=self._manifests,
             shared=self._shared,
         )
-        self._flights.add(Flight(task, inputs, entry, [note] if note else [], now()))
+        flight = Flight(task, inputs, entry, [note] if note else [], now(), position in self.additions.apart)
+        self._flights.add(flight)
 
     def _spread(self, position: int, spec: StepSpec) -> None:
         """Give a mapped step its children."""
@@ -265,8 +284,15 @@ class Driver:
             self._block(position)
             self._reporter.step_finished(name, event.status, lasted_s, event.failure.message)
 
+    def _restore_surroundings(self) -> None:
+        self._put_back()
+
     def _attempt(self, flight: Flight, is_only: bool) -> None:
         task = flight.task
+        if self.additions.listener is not None:
+            # What the pipeline function printed is no step's, and what it changed of the process stays.
+            self._attempts.log_end = self._log.position()
+            self._put_back = self._keep_surroundings()
         place, note = self._attempts.place(task, is_only, flight.is_isolated)
         flight.notes += [note] if note else []
         self._recorder.record(StepStarted(now(), task.position, task.attempt, place.log, place.worker))
@@ -340,7 +366,10 @@ class Driver:
         self._recorder.record(failed_event(flight, landed))
         self._block(position)
         is_failure = outcome.status is StepStatus.FAILED and not self._maps.tolerates(position)
-        if self._failed is None and is_failure:
+        if self.additions.listener is not None:
+            assert outcome.failure is not None
+            self.additions.listener.step_failed(position, outcome.failure, outcome.error)
+        elif self._failed is None and is_failure:
             self._failed = position, outcome
 
     def _block(self, position: int) -> None:
@@ -353,10 +382,13 @@ class Driver:
     def _keep(self, position: int, outputs: Iterable[tuple[str, Manifest]]) -> None:
         """Note that a step is done; keep its outputs for as long as a step will read them."""
         self._graph.finish(position)
+        made = list(outputs)
         if self._graph.is_read(position):
-            for output, manifest in outputs:
+            for output, manifest in made:
                 self._manifests[position, output] = manifest
         self._forget_read(position)
+        if self.additions.listener is not None:
+            self.additions.listener.step_done(position, made)
 
     def _forget_read(self, position: int) -> None:
         # What nobody in this run reads any more is not kept, so that memory doesn't grow with the number of steps.
@@ -393,9 +425,18 @@ class Driver:
             )
         return self._gathering
 
-    def _finish(self) -> Verdict:
+    def _pause(self, paused: Paused) -> Verdict:
+        self._record_facts()
+        self._recorder.record(RunMoved(now(), RunStatus.PAUSED, storable_text(paused.question)))
+        self._recorder.record(RunFinished(now(), RunStatus.PAUSED, None, -1, self._log.warnings, self._log.position()))
+        return Verdict(RunStatus.PAUSED, paused.error)
+
+    def _record_facts(self) -> None:
         facts = self._gather().wait(self._interrupts.is_stopped)
         self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
+
+    def _finish(self) -> Verdict:
+        self._record_facts()
         failed_step, outcome = self._failed or (-1, None)
         if self._interrupts.signal:
             status = RunStatus.CANCELLED
@@ -408,3 +449,8 @@ class Driver:
         return Verdict(
             status, outcome.error if outcome else None, failed_step, self._interrupts.signal, self._interrupts.reason
         )
+
+
+def _leave_surroundings() -> Callable[[], None]:
+    """Put nothing back: what is there may belong to a step of another thread."""
+    return lambda: None

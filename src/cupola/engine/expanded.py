@@ -47,6 +47,10 @@ class Expanded:
         self._expansions.append(event)
         self.children[event.step] = range(event.first, event.first + event.count)
 
+    def has(self, position: int) -> bool:
+        """Tell whether a step at this position is among these."""
+        return position < len(self._snapshot.steps) or self.parent(position) is not None
+
     def positions(self) -> Iterator[int]:
         """Yield the positions of all steps in the order of the graph, children behind their mapped step."""
         for position in range(len(self._snapshot.steps)):

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 from cupola.snapshot import Collect, FromStep, Gather, Literal, Source, StepSpec
 
-WAITING, STARTED, DONE, BLOCKED = 0, 1, 2, 3
+WAITING, STARTED, DONE, BLOCKED, HELD = 0, 1, 2, 3, 4
 
 
 class Moment(IntEnum):
@@ -71,6 +71,15 @@ class Graph:
         if not unmet:
             heappush(self._ready, order)
         return position
+
+    def hold(self, position: int) -> None:
+        """Keep a step from starting until it is admitted."""
+        self._state[position] = HELD
+
+    def admit(self, position: int) -> None:
+        """Let a step start that was held, and whose needs are done."""
+        self._state[position] = WAITING
+        heappush(self._ready, self._orders[position])
 
     def expand(self, position: int, children: Sequence[StepSpec], *, is_held: bool = False) -> range:
         """Add the children of a mapped step; return their positions.
@@ -147,7 +156,7 @@ class Graph:
         return {
             position: self._causes.get(position)
             for position, state in enumerate(self._state)
-            if state == WAITING or position in self._causes
+            if state in (WAITING, HELD) or position in self._causes
         }
 
     def release(self, position: int) -> list[int]:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -133,18 +133,31 @@ class Interrupts:
     @contextmanager
     def stopping(self, what: str) -> Generator[None]:
         """Let signals raise inside: `what` is stopped by them."""
-        self._running = what
+        before, self._running = self._running, what
         try:
             yield
         finally:
-            self._running = ""
+            self._running = before
+
+    def note(self, error: BaseException) -> None:
+        """Take note of a wish to stop that was raised in this process, by a signal or not."""
+        self.signal = self.signal or ("SIGINT" if isinstance(error, KeyboardInterrupt) else "SIGTERM")
+        self.reason = self.reason or self.signal
+
+    def noting(self) -> AbstractContextManager[None]:
+        """Only take note of signals inside."""
+        return self.stopping("")
+
+    def wake(self) -> None:
+        """Let who waits for `wake_files` go on."""
+        if self._wake is not None:
+            with suppress(BlockingIOError):
+                os.write(self._wake[1], b"!")
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = not self.signal
         self._note(number)
-        if self._wake is not None:
-            with suppress(BlockingIOError):
-                os.write(self._wake[1], b"!")
+        self.wake()
         if not self._running:
             return
         if first:

@@ -11,12 +11,12 @@ import sys
 import time
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
-from cupola import artifacts
+from cupola import artifacts, engine
 from cupola.compiler.compile import Compiled
 from cupola.context import RunInfo
 from cupola.crashes import report_crashes
@@ -24,18 +24,20 @@ from cupola.engine.concurrency import read_workers
 from cupola.engine.desk import Desk, Verdict
 from cupola.engine.driver import Driver
 from cupola.engine.interrupts import Interrupts
+from cupola.engine.later import refuse_later_options
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import InOrder, Reporter, Silent
-from cupola.engine.resume import Given, Reached, read_reached
+from cupola.engine.resume import Given, Reached, Resumption, read_reached
+from cupola.engine.sealing import seal
 from cupola.engine.shared_output import SharedOutput
 from cupola.engine.site import Site
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunRecord, RunStatus
-from cupola.errors import ConfigError, Conflict, Unreachable
+from cupola.errors import Conflict, Unreachable
 from cupola.event import RunResumed, RunStarted
 from cupola.failures import is_failure, print_failure
 from cupola.ids import new_id, now
-from cupola.journal import JournalWriter, archive, cannot_write, live_folder, run_folder
+from cupola.journal import JournalWriter, cannot_write, live_folder, run_folder
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.capture import Capture, start_capture
 from cupola.middleware.terminal import secure_descriptors
@@ -47,8 +49,6 @@ from cupola.version import VERSION
 
 HOLDER_WAIT_S = 1.0
 """How long to wait for a run that is taken and that no living driver has written itself into, in seconds."""
-LATER = ("resources", "image", "secrets", "requirements", "model", "orchestrator")
-"""Options of steps that are checked and recorded, and that no part of this version can carry out."""
 
 
 class Audience(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,9 +134,7 @@ def resume_run(
     audience: Audience,
     reporter: Reporter,
     run: RunRecord,
-    *,
-    by_force: bool = False,
-    workers: int | None = None,
+    how: Resumption,
 ) -> Launched:
     """Go on with a run where it stopped, in this process.
 
@@ -146,8 +144,7 @@ def resume_run(
         audience: Who is told.
         reporter: Shows the run; it is closed at the end.
         run: The run.
-        by_force: Whether it is taken from a driver that lives.
-        workers: As in `launch_run`.
+        how: What else counts.
 
     Raises:
         Conflict: A living driver has the run.
@@ -156,7 +153,7 @@ def resume_run(
     info = RunInfo(run.id, run.name, site.project, run.params)
     with ExitStack() as stack:
         stage = Stage(stack, site, info, audience, reporter)
-        if by_force:
+        if how.by_force:
             take_over(live_folder(site.home, run.id))
         # Asked before it is taken: who wrote itself into it last may have completed the run a moment ago.
         holder = read_holder(run_folder(site.home, run.id))
@@ -167,14 +164,21 @@ def resume_run(
             raise _completed_meanwhile(run, holder)
         compiled, resumed = rebind(reached)
         refuse_later_options(compiled.snapshot)
-        stage.workers = read_workers(workers, compiled.snapshot)
+        stage.workers = read_workers(how.workers, compiled.snapshot)
         desk = stage.begin(reached.epoch + 1, reached.head, resumed, compiled.snapshot)
-        verdict = _drive(compiled, site, stage, desk, _given(reached))
+        verdict = _drive(compiled, site, stage, desk, _given(reached, how))
     return Launched(run=run.id, verdict=verdict)
 
 
-def _given(reached: Reached) -> Given:
-    return Given(done=reached.done, attempts=reached.attempts, over=reached.over, expansions=reached.expansions)
+def _given(reached: Reached, how: Resumption) -> Given:
+    return Given(
+        done=reached.done,
+        attempts=reached.attempts,
+        over=reached.over,
+        expansions=reached.expansions,
+        past=reached.past,
+        answer=how.answer,
+    )
 
 
 def _reopen(home: Path, run: RunRecord, takes_signals: bool) -> RunLock:
@@ -265,30 +269,21 @@ class Stage:
         self._reporter.run_finished(verdict.status, now() - self._began)
         if verdict.status is RunStatus.COMPLETED:
             artifacts.checkpoints.forget_all(self._folder)
-        _seal(self.run.id, self._recorder, self._site)
+        seal(self.run.id, self._recorder, self._site.store, self._site.home)
 
 
 def _drive(compiled: Compiled, site: Site, stage: Stage, desk: Desk, given: Given) -> Verdict:
     _tell("on_start", compiled, desk, stage.audience, stage.run.id)
-    verdict = Driver(compiled, site, desk, stage.run, given).drive()
+    driver = Driver(compiled, site, desk, stage.run, given)
+    if compiled.program is None:
+        verdict = driver.drive()
+    else:
+        verdict = engine.dynamic.drive_dynamically(driver, compiled.program, given, desk, stage.run, site)
     desk.recorder.project()
-    for event in _ends(verdict.status):
+    for event in _ends(verdict.status) if verdict.status.is_final else ():
         _tell(event, compiled, desk, stage.audience, stage.run.id)
     stage.end(verdict)
     return verdict
-
-
-def refuse_later_options(snapshot: Snapshot) -> None:
-    """Raise `ConfigError` when a step asks for what this version checks and records but can't carry out."""
-    for spec in snapshot.steps:
-        options = snapshot.options[spec.options]
-        for name in LATER:
-            if getattr(options, name):
-                raise ConfigError(
-                    f"step {spec.name!r} asks for {name}=…, which this version records but can't carry out",
-                    where=spec.source,
-                    fix=f"take {name} away to run it here",
-                )
 
 
 def _other_source(snapshot: Snapshot, site: Site) -> str:
@@ -366,17 +361,3 @@ def _tell(event: str, compiled: Compiled, desk: Desk, audience: Audience, run: s
             print_failure(f"hook {event} of the run failed; the run's own result stands", error)
         else:  # the run has ended already or will see the signal itself
             sys.stderr.write(f"hook {event} of the run was stopped\n")
-
-
-def _seal(run: str, recorder: Recorder, site: Site) -> None:
-    """Write what the store gave the run, and move its folder to the finished ones.
-
-    When the store can't be written now, its next reader does the same from the journal.
-    """
-    recorder.project()
-    if recorder.trouble is not None:
-        raise recorder.trouble
-    recorder.record(site.store.seal(run))
-    recorder.project()
-    with suppress(OSError):
-        archive(site.home, run)

@@ -74,6 +74,7 @@ class Maps:
         self._blobs = blobs
         self._fans: dict[int, _Fan] = {}
         self._parents: dict[int, int] = {}
+        self._added: dict[int, LiveStep] = {}
         self._tolerant = tolerant_fans(compiled.snapshot)
         self._given = given
         for event in given.expansions:
@@ -89,6 +90,9 @@ class Maps:
 
     def live(self, position: int) -> LiveStep:
         """Return what this process has of a step or child."""
+        added = self._added.get(position)
+        if added is not None:
+            return added
         parent = self._parents.get(position)
         if parent is None:
             return self._compiled.steps[position]
@@ -105,6 +109,10 @@ class Maps:
     def is_forced(self, position: int) -> bool:
         """Tell whether a step runs although the cache may have a result of it."""
         return self._parents.get(position, position) in self._given.forced
+
+    def know(self, position: int, live: LiveStep) -> None:
+        """Take note of what this process has of a step that was added to the run."""
+        self._added[position] = live
 
     def tolerates(self, position: int) -> bool:
         """Tell whether a step is a child whose failure is no end: all who collect it leave failed ones out."""

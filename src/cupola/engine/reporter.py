@@ -290,7 +290,9 @@ class Plain:
         """Write the first line."""
         self._steps = steps
         self._label = f"run {printable(name)}"
-        self._line(f"{self._label} of {printable(pipeline)} started: {count(steps, 'step')} ({run})")
+        # How many steps a dynamic pipeline will have, nobody knows.
+        known = f": {count(steps, 'step')}" if steps else ""
+        self._line(f"{self._label} of {printable(pipeline)} started{known} ({run})")
 
     def steps_added(self, count: int) -> None:
         """Count them."""

@@ -13,6 +13,7 @@ import msgspec
 from cupola.artifacts.blobs import Blobs
 from cupola.engine.expanded import Expanded
 from cupola.engine.fan import is_there
+from cupola.engine.history import Past, read_past
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import RunStatus
 from cupola.errors import Damaged
@@ -34,6 +35,27 @@ from cupola.store import OWNER, CacheEntry, OutputsOf, SnapshotOf, Store
 Outputs = tuple[tuple[str, Manifest], ...]
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """An answer to what a dynamic pipeline asked: a value, or a text that stands for one, and who gives it."""
+
+    value: object
+    by: str
+
+
+class Resumption(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run is to go on.
+
+    Attributes:
+        by_force: Whether it is taken from a driver that lives.
+        workers: How many worker processes it may have; 0 for none, None when nobody says.
+        answer: What somebody answers to the question that it waits with.
+    """
+
+    by_force: bool = False
+    workers: int | None = None
+    answer: Answer | None = None
+
+
 class Reached(msgspec.Struct, frozen=True, kw_only=True):
     """What a run had reached.
 
@@ -45,6 +67,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
         over: Children that failed or never ran and whose mapped step is finished without them.
         attempts: How many attempts each step had that has begun.
         expansions: The maps that have their children, in order.
+        past: What a dynamic pipeline did.
         head, epoch: Sequence number of the last event, and the number of the last journal.
         is_complete: Whether the run has ended well.
     """
@@ -56,6 +79,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     over: tuple[int, ...]
     attempts: Mapping[int, int]
     expansions: tuple[MapExpanded, ...]
+    past: Past
     head: int
     epoch: int
     is_complete: bool
@@ -73,6 +97,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         over: Children of this run that failed or never ran and whose mapped step is finished without them.
         expansions: The mapped steps of this run that have their children, in the order in which they got them.
         checkpoints_of: Id of an earlier run from whose checkpoints steps go on.
+        past: What a dynamic pipeline did in this run.
+        answer: What a person answers to the question that it waits with.
     """
 
     done: Mapping[int, Outputs] = {}
@@ -83,6 +109,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     over: tuple[int, ...] = ()
     expansions: tuple[MapExpanded, ...] = ()
     checkpoints_of: str = ""
+    past: Past = Past()
+    answer: Answer | None = None
 
 
 def read_reached(folder: Path, store: Store, blobs: Blobs) -> Reached:
@@ -135,7 +163,11 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
             case _:
                 pass
     ran = decode_snapshot(store.ask(SnapshotOf(snapshot), who=OWNER))
-    expanded = Expanded(ran, tuple(expansions.values()))
+    past = read_past(events) if ran.dynamic else Past()
+    added = tuple([addition.spec for addition in past.additions.values()])
+    expanded = Expanded(
+        msgspec.structs.replace(ran, steps=ran.steps + added) if added else ran, tuple(expansions.values())
+    )
     done: dict[int, Outputs] = {}
     for position, event in finished.items():
         outputs = _outputs(event, store)
@@ -156,6 +188,7 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
         over=tuple(sorted(over)),
         attempts=attempts,
         expansions=tuple(expansions.values()),
+        past=past,
         head=head,
         epoch=epoch,
         is_complete=is_complete,

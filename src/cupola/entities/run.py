@@ -132,6 +132,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         head: Sequence number of the last event applied; `epoch` of the driver that wrote it.
         warnings: What a person should know.
         blobs: Digests of blobs that say what the run was made from, such as `archive`, by what they hold.
+        reason: Who or what moved it to the state that it is in; of a paused run, its question.
+        returned: What a dynamic pipeline returned: bytes of a tuple of `snapshot.RunOutput`; empty while it hasn't.
     """
 
     number: int
@@ -157,6 +159,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 1
     warnings: tuple[str, ...] = ()
     blobs: dict[str, str] = {}
+    reason: str = ""
+    returned: bytes = b""
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -174,6 +178,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         uncacheable: Why the result can't be used again.
         from_run, from_step, saved_s, made_at: For a cached step, where the result comes from.
         cpu_s, peak_bytes: What the last attempt used.
+        addition: What a dynamic pipeline added with it: bytes of a `snapshot.Addition`; empty in a static one.
     """
 
     id: str
@@ -201,6 +206,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cpu_s: float = 0.0
     peak_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    addition: bytes = b""
 
 
 class PipelineRecord(msgspec.Struct, frozen=True, kw_only=True):

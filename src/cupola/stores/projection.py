@@ -18,7 +18,11 @@ from cupola.entities.run import Failure, StepStatus
 from cupola.errors import CupolaError
 from cupola.event import (
     Event,
+    FailureSeen,
     MapExpanded,
+    PipelineReturned,
+    QuestionAnswered,
+    QuestionAsked,
     RunFacts,
     RunFinished,
     RunLost,
@@ -26,16 +30,18 @@ from cupola.event import (
     RunResumed,
     RunSealed,
     RunStarted,
+    StepAdded,
     StepCached,
     StepFailed,
     StepFinished,
     StepRetrying,
     StepsSkipped,
     StepStarted,
+    ValueRecorded,
     decode_event,
     encode_event,
 )
-from cupola.snapshot import child_name
+from cupola.snapshot import child_name, decode_addition
 from cupola.stores.expansions import Expansion, find_expansion, load_expansions, write_expansion
 from cupola.stores.rows import (
     RUN_LEVEL,
@@ -213,6 +219,8 @@ def apply_events(batch: Batch, first_seq: int, events: Sequence[bytes], decoded:
             _apply_to_step(batch, cast("StepEvent", event), data)
         elif kind in _OF_RUN:
             _OF_RUN[kind](batch, event)
+        elif kind is StepAdded:
+            _apply_added(batch, cast("StepAdded", event), data)
         else:
             batch.dead.append((first_seq + at, f"the store has no place for a {kind.__name__}"))
 
@@ -241,6 +249,18 @@ def _apply_to_step(batch: Batch, event: StepEvent, data: bytes) -> None:
             _record(batch, event, event.saved)
 
 
+def _apply_added(batch: Batch, event: StepAdded, data: bytes) -> None:
+    spec = decode_addition(event.addition).spec
+    step = batch.steps.get(event.step)
+    if step is None:
+        _names(batch)
+        step = batch.steps[event.step] = StepDraft(spec.name, spec.source, spec.base_key, [])
+        batch.run.counts[PENDING] = batch.run.counts.get(PENDING, 0) + 1
+    else:
+        step.name, step.source, step.base_key = spec.name, spec.source, spec.base_key
+    step.events.append(Raw(data))
+
+
 def _apply_started(batch: Batch, event: RunStarted) -> None:
     # The row is there already: `start_run` wrote it, since everything else needs its number.
     _names(batch)
@@ -256,6 +276,14 @@ def _apply_facts(batch: Batch, event: RunFacts) -> None:
     detail = batch.run.detail
     detail.facts = {**detail.facts, **event.facts}
     detail.blobs = {**detail.blobs, **event.blobs}
+
+
+def _apply_returned(batch: Batch, event: PipelineReturned) -> None:
+    batch.run.detail.returned = event.outputs
+
+
+def _ignore(_batch: Batch, _event: Event) -> None:
+    """Do nothing: only a resumed driver reads it, from the journal."""
 
 
 def _apply_resumed(batch: Batch, event: RunResumed) -> None:
@@ -277,6 +305,7 @@ def _apply_resumed(batch: Batch, event: RunResumed) -> None:
     ).fetchall()
     for row in rows:
         is_open = row[2] not in (COMPLETED, CACHED) or row[0] in event.again
+        is_open = is_open and row[0] not in event.stands
         if is_open and row[0] not in batch.steps:
             batch.steps[row[0]] = _stored_step(*row[1:])
     again = frozenset(event.again)
@@ -287,7 +316,8 @@ def _apply_resumed(batch: Batch, event: RunResumed) -> None:
     over = [item for item in load_expansions(batch.db, run.number) if item.step in done - again]
     for position, step in batch.steps.items():
         is_over = find_expansion(over, position) is not None and position not in again
-        if (step.status not in (COMPLETED, CACHED) and not is_over) or position in again:
+        is_open = (step.status not in (COMPLETED, CACHED) and not is_over) or position in again
+        if is_open and position not in event.stands:
             step.status, step.ended_at, step.outcome = PENDING, None, None
 
 
@@ -308,7 +338,8 @@ def _apply_expanded(batch: Batch, event: MapExpanded) -> None:
 
 def _apply_run_finished(batch: Batch, event: RunFinished) -> None:
     run = batch.run
-    run.status, run.ended_at = event.status.value, event.at
+    run.status = event.status.value
+    run.ended_at = event.at if event.status.is_final else None  # one that waits for a person goes on some day
     run.detail.failure, run.detail.failed_step = event.failure, event.failed_step
     run.detail.warnings += event.warnings
 
@@ -340,6 +371,11 @@ _OF_RUN: dict[type[Event], Callable[[Batch, Any], None]] = {
     RunFinished: _apply_run_finished,
     RunLost: _apply_lost,
     RunSealed: _apply_sealed,
+    PipelineReturned: _apply_returned,
+    ValueRecorded: _ignore,
+    FailureSeen: _ignore,
+    QuestionAsked: _ignore,
+    QuestionAnswered: _ignore,
 }
 
 

@@ -58,7 +58,8 @@ def read_runs(db: sqlite3.Connection, rows: Sequence[Row]) -> list[RunRecord]:
                 status=RunStatus(row[5]), snapshot=row[6], params=detail.params, facts=detail.facts,
                 origins=detail.origins, tags=tags.get(key, ()), metadata=metadata.get(key, {}), started_at=row[7],
                 ended_at=row[8], failure=detail.failure, failed_step=detail.failed_step, steps=decode_counts(row[9]),
-                head=row[10], epoch=row[11], warnings=detail.warnings, blobs=detail.blobs,
+                head=row[10], epoch=row[11], warnings=detail.warnings, blobs=detail.blobs, reason=detail.reason,
+                returned=detail.returned,
             )
         )  # fmt: skip
     return records
@@ -78,7 +79,8 @@ def read_steps(db: sqlite3.Connection, rows: Sequence[Row], *, run: int | None =
                 id=f"{row[2]}.{row[1]}", run=row[2], position=row[1], name=row[3], source=detail.source,
                 pipeline=row[4], status=StepStatus(row[5]), attempts=history.attempts, started_at=row[6],
                 ended_at=row[7], inputs=history.inputs, metadata=metadata.get(key, {}), tags=tags.get(key, ()),
-                base_key=row[8], inputs_key=row[9], warnings=(*told.pop("warnings", ()), *detail.warnings), **told,
+                base_key=row[8], inputs_key=row[9], addition=history.addition,
+                warnings=(*told.pop("warnings", ()), *detail.warnings), **told,
             )
         )  # fmt: skip
     return records

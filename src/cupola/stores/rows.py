@@ -10,7 +10,7 @@ from cupola import digest
 from cupola.entities.artifact import OutputRecord
 from cupola.entities.run import AttemptRecord, Failure
 from cupola.errors import Damaged
-from cupola.event import StepCached, StepFailed, StepFinished, StepRetrying, StepStarted, decode_event
+from cupola.event import StepAdded, StepCached, StepFailed, StepFinished, StepRetrying, StepStarted, decode_event
 from cupola.snapshot import FORMAT
 
 Outcome = StepFinished | StepCached | StepFailed
@@ -30,6 +30,7 @@ class RunDetail(msgspec.Struct, array_like=True):
     warnings: tuple[str, ...] = ()
     reason: str = ""
     blobs: dict[str, str] = {}
+    returned: bytes = b""
 
 
 class StepDetail(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
@@ -55,6 +56,8 @@ class History(msgspec.Struct, frozen=True):
     outcome: Outcome | None
     outputs: tuple[OutputRecord, ...] = ()
     """What the step made, by position: what it had made before it began anew in a resumed run stands first."""
+    addition: bytes = b""
+    """What a dynamic pipeline added with it."""
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -115,6 +118,7 @@ def read_history(detail: StepDetail) -> History:
     attempts: list[AttemptRecord] = []
     outcome: Outcome | None = None
     made: list[OutputRecord] = []
+    addition = b""
     for data in detail.events:
         event = decode_event(data)
         match event:
@@ -130,9 +134,11 @@ def read_history(detail: StepDetail) -> History:
                 outcome = event
             case StepCached():
                 outcome = event
+            case StepAdded():
+                addition = event.addition
             case _:
                 pass
-    return History(tuple(attempts), outcome, tuple(made))
+    return History(tuple(attempts), outcome, tuple(made), addition)
 
 
 def _end_attempt(
