@@ -249,8 +249,8 @@ def test_a_retry_goes_on_from_the_checkpoint_and_other_steps_have_their_own(home
 
     @pipeline
     def p() -> None:
-        long(1)
-        long(10)
+        # One after the other, so that both run in this process, where the list is.
+        long.after(long(1))(10)
 
     run = p()
     assert begun == [("long", None), ("long", 1), ("long", 2), ("long_2", None), ("long_2", 10), ("long_2", 20)]
