@@ -6,6 +6,7 @@ worker, or skips it. Each event is in the journal before anything depends on it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
@@ -51,6 +52,10 @@ from cupola.worker import Outcome, Services, Task, run_task
 
 if TYPE_CHECKING:
     from cupola.engine.provenance.gather import Gathering
+
+
+FACTS_EVERY_S = 0.05
+"""How often is looked whether what the run is made from is known, in seconds."""
 
 
 class Log(Protocol):
@@ -110,6 +115,7 @@ class Driver:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
         self._gathering: Gathering | None = None
+        self._facts_at = math.inf
         self._site = site
         self._recorder = desk.recorder
         self._log = desk.log
@@ -303,6 +309,8 @@ class Driver:
         for warning in outcome.recorded.warnings:
             self._reporter.warn(f"{name}: {warning}")
         self._end_child(task.position, outcome.failure)
+        if 0 < self._facts_at <= time.monotonic():
+            self._look_for_facts()
 
     def _try_again(self, flight: Flight, outcome: Outcome, delay_s: float) -> None:
         task, failure = flight.task, outcome.failure
@@ -391,11 +399,22 @@ class Driver:
             self._gathering = provenance.gather.start_gathering(
                 self._site.root, self._site.blobs, program=program_file(), snapshot=self._snapshot
             )
+            self._facts_at = time.monotonic() + FACTS_EVERY_S
         return self._gathering
 
+    def _look_for_facts(self) -> None:
+        """Record what the run is made from as soon as it is known, so that a run whose driver dies has it too."""
+        self._facts_at = time.monotonic() + FACTS_EVERY_S
+        facts = self._gather().poll()
+        if facts is not None:
+            self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
+            self._facts_at = -math.inf
+
     def _finish(self) -> Verdict:
-        facts = self._gather().wait(self._interrupts.is_stopped)
-        self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
+        gathering = self._gather()
+        if self._facts_at > 0:
+            facts = gathering.wait(self._interrupts.is_stopped)
+            self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
         failed_step, outcome = self._failed or (-1, None)
         if self._interrupts.signal:
             status = RunStatus.CANCELLED
