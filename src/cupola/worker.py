@@ -198,7 +198,7 @@ def call_step(
 ) -> tuple[tuple[OutputRecord, ...], Mapping[str, Any]]:
     """Load the inputs, call the function, store what it returned."""
     arguments = {
-        name: _load_input(source, task, services.blobs, task.live.annotations.get(name))
+        name: load_input(source, task, services.blobs, task.live.annotations.get(name))
         for name, source in task.spec.inputs.items()
     }
     returned = _call(task.live, arguments)
@@ -211,8 +211,7 @@ def _call(live: LiveStep, arguments: dict[str, Any]) -> Any:
     process = os.getpid()
     try:
         returned = live.function(*[arguments.pop(name) for name in live.positional], **arguments)
-        if hasattr(returned, "__await__") and hasattr(returned, "cr_code"):
-            returned = _run_coroutine(returned)
+        returned = await_result(returned)
     except BaseException as error:
         if os.getpid() != process:
             end_forked_child(error)
@@ -222,10 +221,13 @@ def _call(live: LiveStep, arguments: dict[str, Any]) -> Any:
     return returned
 
 
-def _run_coroutine(coroutine: Any) -> Any:
+def await_result(returned: Any) -> Any:
+    """Return what a step's function gives: the result of its coroutine, where it is asynchronous."""
+    if not (hasattr(returned, "__await__") and hasattr(returned, "cr_code")):
+        return returned
     import asyncio
 
-    return asyncio.run(coroutine)
+    return asyncio.run(returned)
 
 
 def _open_checkpoints(task: Task, services: Services) -> Checkpoints:
@@ -237,7 +239,8 @@ def _open_checkpoints(task: Task, services: Services) -> Checkpoints:
     return checkpoints.StepCheckpoints(run, task.spec.name, task.attempt, inputs, sync=services.blobs.sync)
 
 
-def _load_input(source: Source, task: Task, blobs: Blobs, annotation: Any) -> Any:
+def load_input(source: Source, task: Task, blobs: Blobs, annotation: Any) -> Any:
+    """Return the value of an input of a step, of the type that its annotation asks for."""
     match source:
         case Literal():
             return values.decode(source.value, annotation)
@@ -248,7 +251,7 @@ def _load_input(source: Source, task: Task, blobs: Blobs, annotation: Any) -> An
             return load_value(task.manifests[key], blobs, annotation)
         case Gather():
             item_type = _item_annotations(annotation, len(source.items))
-            items = [_load_input(item, task, blobs, item_type[i]) for i, item in enumerate(source.items)]
+            items = [load_input(item, task, blobs, item_type[i]) for i, item in enumerate(source.items)]
             if hasattr(annotation, "_fields"):  # all outputs of a step at once, as the NamedTuple that they are of
                 return annotation(*items)
             if source.kind == "dict":

@@ -16,10 +16,11 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cupola import Client, Run
+from cupola import ArtifactVersion, Client, Run
 
 HERE = Path(__file__).parent
 CUPOLA = Path(sys.executable).with_name("cupola")
@@ -34,6 +35,11 @@ def project(folder: Path) -> Path:
         shutil.copytree(HERE / "pipelines", target, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(HERE / "forking.py", target)
     return target
+
+
+def digest_of(output: Any) -> object:
+    """Return the digest of an output; of a mapped step's the digests of what its children put out."""
+    return output.digest if isinstance(output, ArtifactVersion) else [part.digest for part in output]
 
 
 class Case:
@@ -98,9 +104,9 @@ class Case:
     def run(self) -> Run:
         return Client().runs.list(limit=1)[0]
 
-    def outputs(self) -> dict[str, dict[str, str]]:
+    def outputs(self) -> dict[str, dict[str, object]]:
         steps = self.run().steps.items()
-        return {name: {key: output.digest for key, output in step.outputs.items()} for name, step in steps}
+        return {name: {key: digest_of(output) for key, output in step.outputs.items()} for name, step in steps}
 
     def lines(self) -> list[str]:
         return self.witness.read_text().splitlines() if self.witness.exists() else []
@@ -122,6 +128,7 @@ class Case:
         for name in finished & begun.keys():
             assert ended[name], f"{name} is recorded as finished, and did not finish"
             self._finished.setdefault(name, begun[name])
-        # One attempt is the first; a kill lets those in progress begin again, and a flaky step adds one of its own.
+        # One attempt is the first; a kill lets those in progress begin again. Flaky ones add some of their own, and
+        # begin again as well where they failed.
         again = sum(times - 1 for name, times in begun.items() if "flaky" not in name)
         assert again <= self.kills * self.in_progress, f"after {self.kills} kills, {again} steps began again"

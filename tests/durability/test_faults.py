@@ -1,6 +1,7 @@
 """A fault at every single write of a small run: a kill, a torn write, EIO, a full disk; and a clock that jumps.
 
-CUPOLA_TEST_SIZE=full takes every write for each kind of fault; otherwise kills take every one, the rest every fourth.
+CUPOLA_TEST_SIZE=full takes every write for each kind of fault; otherwise kills of a plain pipeline take every one, the
+rest every fourth, and a mapped pipeline every eighth.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from kill_and_resume import Case, project
 from cupola import Client
 from cupola.client.doctor import check_store
 
-STRIDE = 1 if os.environ.get("CUPOLA_TEST_SIZE") == "full" else 4
+IS_FULL = os.environ.get("CUPOLA_TEST_SIZE") == "full"
 Order = Callable[..., list[dict[str, Any]]]
 
 # Small pipelines of `pipelines/`, and how many of their steps may be in progress at once.
-CASES = {"few": 1}
+CASES = {"few": 1, "few_mapped": 1}
+STRIDES = dict.fromkeys(CASES, 1) if IS_FULL else {"few": 4, "few_mapped": 8}
+"""Of how many writes one is tried."""
 
 
 @pytest.fixture
@@ -91,7 +94,8 @@ def count_writes(order: Order, case: Case) -> tuple[int, dict[str, dict[str, str
 def test_a_kill_at_any_write_of_the_driver_is_resumed_to_the_same_result(name, mode, tmp_path, monkeypatch, order):
     count, outputs = count_writes(order, Case(name, tmp_path / "quiet", monkeypatch))
     killed = 0
-    for at in range(1, count + 1, 1 if mode == "kill" else STRIDE):
+    stride = 1 if (mode, name) == ("kill", "few") else STRIDES[name]
+    for at in range(1, count + 1, stride):
         case = Case(name, tmp_path / f"{at}", monkeypatch, in_progress=CASES[name])
         (told,) = order(case, "run", mode=mode, at=at)
         killed += told["code"] == -9
@@ -104,14 +108,14 @@ def test_a_kill_at_any_write_of_the_driver_is_resumed_to_the_same_result(name, m
         assert case.outputs() == outputs, f"write {at} of {count}"
         check_clean(case)
     # What a thread does besides, which finds out about the code, may come to more or less.
-    assert killed > count * 0.8 / (1 if mode == "kill" else STRIDE)
+    assert killed > count * 0.8 / stride
 
 
 @pytest.mark.feature("ENG-05")
 @pytest.mark.parametrize("name", CASES)
 def test_a_kill_at_any_write_of_a_resume_is_resumed_too(name, tmp_path, monkeypatch, order):
     count, outputs = count_writes(order, Case(name, tmp_path / "quiet", monkeypatch))
-    for at in range(1, count + 1, STRIDE):
+    for at in range(1, count + 1, STRIDES[name]):
         case = Case(name, tmp_path / f"{at}", monkeypatch, in_progress=CASES[name])
         order(case, "run", mode="kill", at=count // 2)
         case.kills = 1
@@ -132,7 +136,7 @@ def test_a_kill_at_any_write_of_a_resume_is_resumed_too(name, tmp_path, monkeypa
 @pytest.mark.parametrize("mode", ["eio once", "eio always", "short", "full"])
 def test_a_write_that_fails_leaves_no_corrupt_state(name, mode, tmp_path, monkeypatch, order):
     count, outputs = count_writes(order, Case(name, tmp_path / "quiet", monkeypatch))
-    for at in range(1, count + 1, STRIDE):
+    for at in range(1, count + 1, STRIDES[name]):
         case = Case(name, tmp_path / f"{at}", monkeypatch, in_progress=CASES[name])
         (told,) = order(case, "run", mode=mode, at=at)
         place = f"write {at} of {count}: {told} {said_by(case)}"

@@ -31,6 +31,7 @@ COMMANDS = {
     "show": ("show", "show", "show a run or one of its steps; why a step ran or didn't"),
     "logs": ("logs", "logs", "print what a run or step wrote"),
     "diff": ("diff", "diff", "compare two runs"),
+    "debug": ("debug", "debug", "open a debugger in a step of a run, with its code and inputs"),
     "chaos": ("chaos", "chaos", "kill and resume a pipeline at random and say what that changed"),
     "doctor": ("doctor", "doctor", "look at the environment and check the store"),
     "completion": ("completion", "completion", "print a completion script for a shell"),

@@ -22,16 +22,15 @@ import msgspec
 
 from cupola.client.chaos_report import Line, Observed, Report, judge, read_lines
 from cupola.client.connect import Connection
+from cupola.client.moving import moved
 from cupola.client.reading import RunReader
-from cupola.client.replay import moved
+from cupola.client.restored import own_program
 from cupola.client.scratch_tree import copy_tree, read_contents
 from cupola.entities.run import RunStatus
 from cupola.errors import CupolaError
 from cupola.middleware.witness import FILE, FOLDER
 from cupola.store import OWNER, Query
 
-_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_PROGRAM = "import sys; sys.path.append({!r}); from cupola.cli.main import main; sys.exit(main(sys.argv[1:]))"
 _MOST_KILLS_OF_A_RUN = 5
 _LAST_LETTERS = 2000
 _LOOK_S = 0.0005
@@ -83,7 +82,7 @@ class _Trial:
         }  # fmt: skip
         with self._said.open("ab") as said:
             return subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM.format(_PACKAGES), *command],
+                own_program(sys.executable, "cupola.cli.main", *command),
                 cwd=self._folder, env=variables, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
             )  # fmt: skip
 

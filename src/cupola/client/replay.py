@@ -6,10 +6,7 @@ wherever they were said. Hooks are left out: who they tell of runs has heard of 
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +15,10 @@ import msgspec
 
 from cupola.client.again import find_definition, recorded_arguments
 from cupola.client.launching import audience, open_site
+from cupola.client.moving import bring_files, move_paths
 from cupola.compiler.compile import Compiled
 from cupola.compiler.rebind import edited_steps, rebind
 from cupola.compiler.requests import Request, compile_request
-from cupola.compiler.source import add_path
 from cupola.engine.display import make_reporter
 from cupola.engine.launch import launch_run
 from cupola.engine.processes import die_with_parent
@@ -90,15 +87,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def moved(path: str, root: str, source: str) -> str:
-    """Return where a path below the recorded source root is now; empty for one that isn't below it."""
-    if path != root and not path.startswith(root.rstrip(os.sep) + os.sep):
-        return ""
-    return os.path.normpath(os.path.join(source, os.path.relpath(path, root)))
-
-
 def _run(task: Replay) -> Replayed:
-    _move_paths(task)
+    move_paths(task.root, task.source, task.record.facts.get("file", ""))
     record = msgspec.structs.replace(task.record, facts={**task.record.facts, "root": task.source})
     pipeline = find_definition(record)
     arguments = recorded_arguments(record, pipeline)
@@ -107,18 +97,10 @@ def _run(task: Replay) -> Replayed:
     edited = edited_steps(snapshot, fresh)
     names = {snapshot.steps[position].name: _changed_parts(task.snapshot, fresh, position) for position in edited}
     compiled = _without_hooks(rebind(snapshot, task.snapshot, fresh, edited))
-    _bring_files(task, compiled)
+    bring_files(task.root, task.source, compiled)
     facts = {"file": task.record.facts.get("file", ""), "command": f"reproduce {record.id}", "reproduces": record.id}
     launched = launch_run(compiled, open_site(pipeline), audience(), facts, make_reporter())
     return Replayed(run=launched.run, edited=names)
-
-
-def _move_paths(task: Replay) -> None:
-    """Find the program's modules where they are now, also those that were found by other entries of `sys.path`."""
-    sys.path[:] = [moved(entry, task.root, task.source) or entry for entry in sys.path]
-    program = moved(os.path.dirname(task.record.facts.get("file", "")), task.root, task.source)
-    if program:
-        add_path(Path(program), 0)
 
 
 def _changed_parts(data: bytes, fresh: Compiled, position: int) -> str:
@@ -137,18 +119,3 @@ def _changed_parts(data: bytes, fresh: Compiled, position: int) -> str:
 def _without_hooks(compiled: Compiled) -> Compiled:
     steps = tuple(msgspec.structs.replace(step, hooks={}) for step in compiled.steps)
     return msgspec.structs.replace(compiled, steps=steps, hooks={}, raise_on_failure=False)
-
-
-def _bring_files(task: Replay, compiled: Compiled) -> None:
-    """Copy the files and folders that steps are given and that the archive left out from where they were then."""
-    paths = [path for step in compiled.steps for path in step.files.values()]
-    paths += [path for options in compiled.snapshot.options for path in options.cache_files]
-    for path in dict.fromkeys(paths):
-        target, origin = os.path.join(task.source, path), os.path.join(task.root, path)
-        if os.path.lexists(target) or not moved(target, task.source, task.source) or not os.path.exists(origin):
-            continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.isdir(origin):
-            shutil.copytree(origin, target, symlinks=True)
-        else:
-            shutil.copyfile(origin, target)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,18 +19,22 @@ import msgspec
 
 from cupola.client.connect import Connection
 from cupola.client.reading import RunReader
-from cupola.client.replay import Replay, Replayed, moved
+from cupola.client.replay import Replay, Replayed
 from cupola.client.reproduction import Changed, FirstDifference, Reproduction
-from cupola.engine.environment import prepare
+from cupola.client.restored import (
+    TOOLS,
+    archive_of,
+    choose_interpreter,
+    distributions_of,
+    own_program,
+    variables_of,
+    working_folder,
+)
 from cupola.engine.provenance.archive import read_archive, restore_archive
-from cupola.engine.provenance.facts import UNKNOWN
-from cupola.engine.provenance.masking import MASK
-from cupola.engine.provenance.surroundings import parse_distributions, read_distributions
+from cupola.engine.provenance.surroundings import parse_distributions
 from cupola.entities.run import RunRecord
-from cupola.errors import Conflict, CupolaError, NotFound
+from cupola.errors import Conflict
 
-_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "cupola"})
 _LAST_LETTERS = 2000
 _GRACE_S = 15.0
 """How long a run that is stopped gets to end by itself, in seconds."""
@@ -53,13 +56,15 @@ def reproduce(reader: RunReader, *, keep: bool = False, show: int | None = None)
     record = reader.record()
     if not record.status.is_final:
         raise Conflict(f"run {record.name} is {record.status}", fix="wait until it is over")
-    archive = read_archive(reader.connection.blobs, _archive_of(record))
+    archive = read_archive(
+        reader.connection.blobs, archive_of(record, f"to run it with the code as it is now: cupola rerun {record.name}")
+    )
     scratch = Path(os.path.realpath(tempfile.mkdtemp(prefix="cupola-reproduce-")))
     notes: list[str] = []
     try:
         restore_archive(archive, reader.connection.blobs, scratch / "source")
-        then = _distributions_of(reader, record)
-        interpreter = _choose_interpreter(reader.connection.home, scratch / "source", record, then, notes)
+        then = distributions_of(reader, record)
+        interpreter = choose_interpreter(reader.connection.home, scratch / "source", record, then, notes)
         replayed = _replay(reader, scratch, interpreter, show)
         if archive.left_out and replayed.trouble:
             left_out = ", ".join(entry.path for entry in archive.left_out[:5])
@@ -78,42 +83,6 @@ def reproduce(reader: RunReader, *, keep: bool = False, show: int | None = None)
         notes=tuple(notes),
         folder=str(scratch) if keep else "",
     )
-
-
-def _archive_of(record: RunRecord) -> str:
-    archive = record.blobs.get("archive")
-    if archive is None:
-        why = record.facts.get(f"{UNKNOWN}source", "it ended before that was done")
-        raise NotFound(
-            f"the code of run {record.name} was not archived: {why}",
-            fix=f"to run it with the code as it is now: cupola rerun {record.name}",
-        )
-    return archive
-
-
-def _distributions_of(reader: RunReader, record: RunRecord) -> dict[str, str]:
-    name = record.blobs.get("distributions")
-    return parse_distributions(reader.connection.blobs.open(name).read_text(encoding="utf-8")) if name else {}
-
-
-def _choose_interpreter(
-    home: Path, source: Path, record: RunRecord, then: Mapping[str, str], notes: list[str]
-) -> tuple[str, Callable[[Mapping[str, str]], dict[str, str]]]:
-    """Return the interpreter to run with, and what makes its variables: the recorded environment, else this one."""
-    now = parse_distributions(read_distributions())
-    python = record.facts.get("python", "")
-    is_other_python = python.split(".")[:2] != sys.version.split()[0].split(".")[:2]
-    wanted = {name: version for name, version in then.items() if name not in _TOOLS and " @ " not in version}
-    differs = [name for name, version in wanted.items() if now.get(name) != version]
-    if (not differs and not is_other_python) or not then:
-        return sys.executable, dict
-    lines = [f"{name}=={version}" for name, version in sorted(wanted.items())]
-    try:
-        made = prepare(lines, python=python if is_other_python else "", home=home, root=source, where="reproduce")
-    except CupolaError as error:
-        notes.append(f"run with the current environment, since the recorded one can't be built: {error.what}")
-        return sys.executable, dict
-    return made.python, made.variables
 
 
 def _replay(
@@ -135,13 +104,15 @@ def _replay(
     )
     task.write_bytes(msgspec.msgpack.encode(replay))
     python, variables = interpreter
-    # `-P`: modules of the user's with our names must not come first.
-    program = "import sys; sys.path.append({!r}); from cupola.client.replay import main; sys.exit(main(sys.argv[1:]))"
-    command = [python, "-P", "-c", program.format(_PACKAGES if python == sys.executable else ""), str(task)]
-    folder = Path(moved(record.facts.get("folder", ""), root, str(source)) or source)
-    folder.mkdir(parents=True, exist_ok=True)
+    command = own_program(python, "cupola.client.replay", str(task))
+    folder = working_folder(record, source)
     with (scratch / "output").open("w+b") as output:
-        status = _run(command, folder, _variables(variables(os.environ), record, scratch), show or output)
+        status = _run(
+            command,
+            folder,
+            variables_of(variables(os.environ), record, scratch / "source", scratch / "home"),
+            show or output,
+        )
         if result.exists():
             return msgspec.msgpack.decode(result.read_bytes(), type=Replayed)
         output.seek(0)
@@ -165,24 +136,6 @@ def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], out
                 process.wait(_GRACE_S)
             process.kill()
             raise
-
-
-def _variables(base: dict[str, str], record: RunRecord, scratch: Path) -> dict[str, str]:
-    """Return the variables of the new process: this one's, with those that the run's steps declared as they were."""
-    kept = {name: value for name, value in base.items() if not name.startswith("CUPOLA_")}
-    root, source = record.facts.get("root", ""), str(scratch / "source")
-    if "PYTHONPATH" in kept:
-        entries = kept["PYTHONPATH"].split(os.pathsep)
-        kept["PYTHONPATH"] = os.pathsep.join(moved(entry, root, source) or entry for entry in entries)
-    declared = msgspec.json.decode(record.facts.get("env", "{}"), type=dict[str, str | None])
-    for name, value in declared.items():
-        if value is None:
-            kept.pop(name, None)
-        elif MASK not in value:
-            kept[name] = value
-    progress = {name: base[name] for name in ("CUPOLA_PROGRESS", "CUPOLA_LOG_LEVEL") if name in base}
-    own = {"CUPOLA_HOME": str(scratch / "home"), "CUPOLA_ROOT": source, "CUPOLA_PROJECT": record.project}
-    return {**kept, **progress, **own}
 
 
 def _compare(reader: RunReader, scratch: Path, replayed: Replayed) -> tuple[int, FirstDifference | None]:
@@ -252,7 +205,7 @@ def _compare_environments(record: RunRecord, then: Mapping[str, str], replayed: 
         before, after = ({name: text.partition(" @ ")[0] for name, text in side.items()} for side in (then, now))
         changed += [
             Changed(name, before.get(name), after.get(name))
-            for name in sorted({*before, *after} - _TOOLS)
+            for name in sorted({*before, *after} - TOOLS)
             if before.get(name) != after.get(name)
         ]
     return tuple(changed)

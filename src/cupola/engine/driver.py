@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from cupola import artifacts
 from cupola.compiler.compile import Compiled
-from cupola.compiler.source import program_file
 from cupola.context import PipelineInfo, RunInfo
-from cupola.engine import provenance
 from cupola.engine.additions import Additions
 from cupola.engine.attempts import Attempts
 from cupola.engine.cache import CacheLookup, read_inputs
 from cupola.engine.desk import Desk, Verdict
+from cupola.engine.facts import FactsOfRun
 from cupola.engine.fan import resolve
 from cupola.engine.flights import Flight, Flights, changed_file, is_drawn
 from cupola.engine.graph import Graph
@@ -31,7 +30,6 @@ from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import Failure, RunStatus, StepStatus
 from cupola.event import (
-    RunFacts,
     RunFinished,
     RunMoved,
     StepFailed,
@@ -49,7 +47,6 @@ from cupola.text import storable_text
 from cupola.worker import Outcome, Services, Task
 
 if TYPE_CHECKING:
-    from cupola.engine.provenance.gather import Gathering
     from cupola.engine.questions import Paused
 
 
@@ -63,11 +60,11 @@ class Driver:
     def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, given: Given) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
-        self._gathering: Gathering | None = None
         self._options = list(compiled.snapshot.options)
         self._site = site
         self._folder = desk.folder
         self._recorder = desk.recorder
+        self._facts = FactsOfRun(site, compiled.snapshot, desk.recorder)
         self._log = desk.log
         self._reporter = desk.reporter
         self._interrupts = desk.interrupts
@@ -223,7 +220,7 @@ class Driver:
             entry, note = self._cache.find(spec, options, inputs)
         if entry is not None and not is_drawn(options.cache_verify):
             self._recorder.record(cached_event(position, inputs, entry))
-            self._gather()
+            self._facts.begin()
             self._keep(position, [(version.output, version.manifest) for version in entry.outputs if not version.saved])
             self._reporter.step_finished(spec.name, StepStatus.CACHED, entry.duration_s)
             self._end_child(position)
@@ -298,12 +295,12 @@ class Driver:
         self._recorder.record(StepStarted(now(), task.position, task.attempt, place.log, place.worker))
         self._reporter.step_started(task.spec.name, task.attempt)
         if not place.worker:
-            self._gather()  # as long as it lasts, this process is the step's
+            self._facts.begin()  # as long as it lasts, this process is the step's
         landed = self._attempts.run(task)
         if landed is not None:
             self._take(flight, landed)
         else:
-            self._gather()
+            self._facts.begin()
 
     def _stopped(self, flight: Flight, error: BaseException) -> Landed:
         """Return what becomes of a step that is stopped while no attempt of it runs."""
@@ -338,6 +335,7 @@ class Driver:
         for warning in outcome.recorded.warnings:
             self._reporter.warn(f"{name}: {warning}")
         self._end_child(task.position, outcome.failure)
+        self._facts.look()
 
     def _try_again(self, flight: Flight, outcome: Outcome, delay_s: float) -> None:
         task, failure = flight.task, outcome.failure
@@ -417,26 +415,14 @@ class Driver:
         for cause, positions in never.items():
             self._recorder.record(StepsSkipped(now(), tuple(positions), cause))
 
-    def _gather(self) -> Gathering:
-        """Begin, once for the run, to find out what it is made from; git works while the first step does."""
-        if self._gathering is None:
-            self._gathering = provenance.gather.start_gathering(
-                self._site.root, self._site.blobs, program=program_file(), snapshot=self._snapshot
-            )
-        return self._gathering
-
     def _pause(self, paused: Paused) -> Verdict:
-        self._record_facts()
+        self._facts.finish(self._interrupts.is_stopped)
         self._recorder.record(RunMoved(now(), RunStatus.PAUSED, storable_text(paused.question)))
         self._recorder.record(RunFinished(now(), RunStatus.PAUSED, None, -1, self._log.warnings, self._log.position()))
         return Verdict(RunStatus.PAUSED, paused.error)
 
-    def _record_facts(self) -> None:
-        facts = self._gather().wait(self._interrupts.is_stopped)
-        self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
-
     def _finish(self) -> Verdict:
-        self._record_facts()
+        self._facts.finish(self._interrupts.is_stopped)
         failed_step, outcome = self._failed or (-1, None)
         if self._interrupts.signal:
             status = RunStatus.CANCELLED
