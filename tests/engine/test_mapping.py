@@ -955,3 +955,53 @@ def test_the_command_line_plans_children_in_one_line(tmp_path, run_cupola):
         ("inc", None, {"run": 2}), ("inc[0]", "inc", None), ("inc[1]", "inc", None),
     ]  # fmt: skip
     assert run_cupola("plan", "p.py", "--why", "inc[1]").stdout.startswith("inc[1]: would run")
+
+
+# How it is drawn and read.
+
+
+def test_a_mapped_step_is_one_node_with_its_width():
+    @pipeline
+    def drawn(count: int = 3) -> None:
+        gather(double.map(inc.map(numbers(count))))
+        gather(inc.product([1, 2], by=[1, 2, 3]))
+
+    before = drawn.draw()
+    assert "inc ×?" in before
+    assert "double ×?" in before
+    assert "inc_2 ×6" in before
+    run = drawn()
+    assert "✓ inc ×3" in run.draw()
+    assert "✓ double ×3" in run.draw()
+    assert "inc ×3" in run.draw("svg")
+    assert "inc_2 ×6" in run.draw("mermaid")
+
+
+def test_lineage_leads_from_a_child_to_the_list_it_was_taken_from():
+    @pipeline
+    def traced() -> list[int]:
+        return gather(inc.map(numbers(2)))
+
+    text = str(traced().output.lineage())
+    assert "by inc[0]" in text
+    assert "by numbers" in text
+    assert "x ← traced/numbers/output:1" in text
+
+
+def test_a_live_run_shows_its_children(tmp_path, run_cupola):
+    (tmp_path / "p.py").write_text(
+        "import subprocess, sys\nfrom cupola import pipeline, step\n"
+        "@step(cache=False)\ndef inc(x: int) -> int:\n"
+        "    print('child', x)\n"
+        "    if x == 2:\n"
+        "        for words in (['show', 'last'], ['logs', 'last', 'inc'], ['show', 'last', 'inc[1]']):\n"
+        "            done = subprocess.run(['cupola', *words], capture_output=True, text=True)\n"
+        "            print(words, done.returncode, done.stdout, done.stderr)\n"
+        "    return x + 1\n"
+        "@pipeline\ndef p():\n    return inc.map([0, 1, 2, 3])\n"
+    )
+    done = run_cupola("run", "p.py")
+    assert done.returncode == 0, done.stderr
+    assert "4 children: 1 pending, 1 running, 2 completed" in done.stdout
+    assert "['logs', 'last', 'inc'] 0 child 0\nchild 1\nchild 2" in done.stdout
+    assert "Step inc[1] completed" in done.stdout
