@@ -151,10 +151,11 @@ ALL = 2**62
 
 
 class StepsOf(Question[tuple[StepRecord, ...]], frozen=True):
-    """All steps of a run that have a record, by position; those of positions from `below` on are left out."""
+    """The steps of a run that have a record, by position; only those from `first` on that stand before `below`."""
 
     run: str
     below: int = ALL
+    first: int = 0
 
 
 class CountChildren(Question[dict[int, dict[str, int]]], frozen=True):

@@ -289,3 +289,39 @@ def test_the_code_of_a_run_is_part_of_its_record(program, run_cupola, project):
     shown = json.loads(run_cupola("show", run.id, "--json").stdout)
     assert shown["code"]["dirty"] is None
     assert shown["code"]["source"] == run.code.source
+
+
+MAPPED = """
+import os, random
+from cupola import File, pipeline, step
+
+@step
+def read(file: File) -> str:
+    return file.path.read_text()
+
+@step
+def size(text: str) -> float:
+    return len(text) + (random.random() if os.environ.get("ODD") and text == "bb" else 0)
+
+@pipeline
+def mapped():
+    return size.map(read.map([File("data/a.txt"), File("data/b.txt")]))
+
+if __name__ == "__main__":
+    mapped()
+"""
+
+
+@pytest.mark.feature("ENG-03")
+def test_the_children_of_mapped_steps_are_compared_one_by_one(project, run_python, run_cupola):
+    (project / "mapped.py").write_text(MAPPED)
+    (project / "data").mkdir()
+    for name, text in (("a", "a"), ("b", "bb")):
+        (project / "data" / f"{name}.txt").write_text(text)
+    assert run_python("mapped.py", cwd=project).returncode == 0
+    done = run_cupola("reproduce", "last", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 outputs" in done.stdout
+    done = run_cupola("reproduce", "last", cwd=project, ODD="1")
+    assert done.returncode == 1
+    assert "size[1]" in done.stdout + done.stderr

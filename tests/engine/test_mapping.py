@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,19 @@ from typing import Annotated, Any
 
 import pytest
 
-from cupola import Client, Retry, Run, RunFailed, log_metadata, pipeline, step, unmapped
+from cupola import (
+    ArtifactConfig,
+    Client,
+    File,
+    Retry,
+    Run,
+    RunCancelled,
+    RunFailed,
+    log_metadata,
+    pipeline,
+    step,
+    unmapped,
+)
 
 pytestmark = pytest.mark.feature("ENG-03")
 
@@ -961,3 +976,176 @@ def test_the_command_line_plans_children_in_one_line(tmp_path, run_cupola):
         ("inc", None, {"run": 2}), ("inc[0]", "inc", None), ("inc[1]", "inc", None),
     ]  # fmt: skip
     assert run_cupola("plan", "p.py", "--why", "inc[1]").stdout.startswith("inc[1]: would run")
+
+
+# How it is drawn and read.
+
+
+def test_a_mapped_step_is_one_node_with_its_width():
+    @pipeline
+    def drawn(count: int = 3) -> None:
+        gather(double.map(inc.map(numbers(count))))
+        gather(inc.product([1, 2], by=[1, 2, 3]))
+
+    before = drawn.draw()
+    assert "inc ×?" in before
+    assert "double ×?" in before
+    assert "inc_2 ×6" in before
+    run = drawn()
+    assert "✓ inc ×3" in run.draw()
+    assert "✓ double ×3" in run.draw()
+    assert "inc ×3" in run.draw("svg")
+    assert "inc_2 ×6" in run.draw("mermaid")
+
+
+def test_lineage_leads_from_a_child_to_the_list_it_was_taken_from():
+    @pipeline
+    def traced() -> list[int]:
+        return gather(inc.map(numbers(2)))
+
+    text = str(traced().output.lineage())
+    assert "by inc[0]" in text
+    assert "by numbers" in text
+    assert "x ← traced/numbers/output:1" in text
+
+
+def test_a_live_run_shows_its_children(tmp_path, run_cupola):
+    (tmp_path / "p.py").write_text(
+        "import subprocess, sys\nfrom cupola import pipeline, step\n"
+        "@step(cache=False)\ndef inc(x: int) -> int:\n"
+        "    print('child', x)\n"
+        "    if x == 2:\n"
+        "        for words in (['show', 'last'], ['logs', 'last', 'inc'], ['show', 'last', 'inc[1]']):\n"
+        "            done = subprocess.run(['cupola', *words], capture_output=True, text=True)\n"
+        "            print(words, done.returncode, done.stdout, done.stderr)\n"
+        "    return x + 1\n"
+        "@pipeline\ndef p():\n    return inc.map([0, 1, 2, 3])\n"
+    )
+    done = run_cupola("run", "p.py")
+    assert done.returncode == 0, done.stderr
+    assert "4 children: 1 pending, 1 running, 2 completed" in done.stdout
+    assert "['logs', 'last', 'inc'] 0 child 0\nchild 1\nchild 2" in done.stdout
+    assert "Step inc[1] completed" in done.stdout
+
+
+class Odd:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def test_items_are_stored_and_loaded_as_what_they_are(tmp_path, monkeypatch):
+    import numpy as np
+    import pandas as pd
+
+    monkeypatch.chdir(tmp_path)
+
+    @step(cache=False)
+    def frames() -> list[pd.DataFrame]:
+        return [pd.DataFrame({"a": range(rows)}) for rows in (1, 2000)]
+
+    @step(cache=False)
+    def rows(frame: pd.DataFrame) -> int:
+        return len(frame)
+
+    @step(cache=False)
+    def matrix() -> np.ndarray:
+        return np.arange(6).reshape(3, 2)
+
+    @step(cache=False)
+    def total(row: np.ndarray) -> int:
+        return int(row.sum())
+
+    @step(cache=False)
+    def files() -> list[File]:
+        (tmp_path / "a.txt").write_text("abc")
+        return [File(tmp_path / "a.txt")]
+
+    @step(cache=False)
+    def length(file: File) -> int:
+        return len(file.path.read_text())
+
+    @step(cache=False)
+    def objects() -> Annotated[list[Odd], ArtifactConfig(materializer="pickle")]:
+        return [Odd(1), Odd(2)]
+
+    @step(cache=False)
+    def number(odd: Annotated[Odd, ArtifactConfig(materializer="pickle")]) -> int:
+        return odd.number
+
+    @pipeline
+    def kinds() -> None:
+        rows.map(frames())
+        total.map(matrix())
+        length.map(files())
+        number.map(objects())
+
+    run = kinds()
+    assert value(run, "rows") == [1, 2000]
+    assert value(run, "total") == [1, 5, 9]
+    assert value(run, "length") == [3]
+    assert value(run, "number") == [1, 2]
+
+
+def test_steps_that_are_asynchronous_or_overrun_are_children_as_others_are():
+    @step(cache=False)
+    async def later(x: int) -> int:
+        return x + 1
+
+    @step(cache=False, timeout=0.2)
+    def slow(x: int) -> int:
+        end = time.monotonic() + 30 * x
+        while time.monotonic() < end:
+            pass
+        return x
+
+    @pipeline(on_error="continue")
+    def timed() -> None:
+        gather(later.map([1, 2]))
+        slow.map([0, 1])
+
+    run = failed_run(timed)
+    assert value(run, "gather") == [2, 3]
+    assert (statuses(run)["slow[0]"], statuses(run)["slow[1]"]) == ("completed", "failed")
+    assert "slow[1]" in str(run.steps["slow[1]"].error)
+
+
+def test_a_run_that_is_stopped_in_a_child_is_cancelled_and_can_be_resumed(seen, tmp_path):
+    @step(cache=False)
+    def first(x: int) -> int:
+        seen(f"first {x}")
+        if x == 1 and not (tmp_path / "sent").exists():
+            (tmp_path / "sent").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        return x
+
+    @pipeline
+    def stopped() -> list[int]:
+        return gather(first.map([0, 1, 2]))
+
+    with pytest.raises(RunCancelled) as caught:
+        stopped()
+    run = caught.value.run
+    assert statuses(run) == {
+        "first": "cancelled", "first[0]": "completed", "first[1]": "cancelled", "first[2]": "skipped",
+        "gather": "skipped",
+    }  # fmt: skip
+    assert run.resume().output.load() == [0, 1, 2]
+    assert seen() == ["first 0", "first 1", "first 1", "first 2"]
+
+
+def test_edited_code_holds_for_the_children_that_are_left(tmp_path, run_cupola, rewrite):
+    program = (
+        "from cupola import pipeline, step\n@step(cache=False)\ndef add(x: int) -> int:\n"
+        "    if x == 2:\n        raise ValueError('no')\n    return x + 1\n"
+        "@pipeline\ndef p() -> list[int]:\n    return add.map([1, 2, 3])\n"
+    )
+    (tmp_path / "p.py").write_text(program)
+    assert run_cupola("run", "p.py").returncode == 1
+    rewrite(tmp_path / "p.py", program.replace("raise ValueError('no')", "return 50"))
+    refused = run_cupola("resume", "last")
+    assert refused.returncode != 0
+    assert "'add'" in refused.stderr
+    done = run_cupola("resume", "last", "--with-current-code")
+    assert done.returncode == 0, done.stderr
+    assert Client().runs.list()[0].output.load() == [2, 50, 4]

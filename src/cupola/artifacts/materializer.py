@@ -17,7 +17,7 @@ from cupola.errors import ConfigError, MaterializerError
 
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, list, dict, tuple, set, frozenset})
 _SCALARS = frozenset({bool, int, float, complex, str})
-_PICKLE = "pickle"
+PICKLE = "pickle"
 _WAYS_OUT = (
     "return plain values, data classes, arrays, tables or a `File` that hold the same; or write a "
     '`cupola.extend.Materializer` for its type; or say `Annotated[T, ArtifactConfig(materializer="pickle")]`, which '
@@ -66,7 +66,7 @@ def load_value(manifest: Manifest, blobs: Blobs, as_type: Any = None, *, allow_p
         Damaged: Stored bytes are missing or not what they were.
     """
     as_type, says_pickle = _split_annotation(as_type)
-    if manifest.materializer == _PICKLE and not (allow_pickle or says_pickle):
+    if manifest.materializer == PICKLE and not (allow_pickle or says_pickle):
         raise MaterializerError(
             f"this {manifest.type} is stored as a pickle, and loading a pickle may run any code",
             fix="if you trust who made it: `.load(allow_pickle=True)`, or, for a step's input, annotate it as "
@@ -75,6 +75,11 @@ def load_value(manifest: Manifest, blobs: Blobs, as_type: Any = None, *, allow_p
     form = form_by_id(manifest.materializer)
     check_format(manifest, form.format)
     return form.load(manifest, blobs, as_type)
+
+
+def allows_pickle(annotation: Any) -> bool:
+    """Tell whether a reader's annotation accepts that loading may run any code."""
+    return _split_annotation(annotation)[1]
 
 
 def value_metadata(value: Any, manifest: Manifest) -> dict[str, Any]:
@@ -127,4 +132,4 @@ def _split_annotation(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) is not Annotated:
         return annotation, False
     inner, *notes = get_args(annotation)
-    return inner, any(isinstance(note, ArtifactConfig) and note.materializer == _PICKLE for note in notes)
+    return inner, any(isinstance(note, ArtifactConfig) and note.materializer == PICKLE for note in notes)

@@ -142,7 +142,7 @@ def rerun(
             where=f"run {reader.record().name}",
             fix=f"did you mean {close!r}?" if close else f"its steps are: {', '.join(names)}",
         )
-    reader.bring_outputs(child for children in reader.expanded().children.values() for child in children)
+    reader.bring_outputs([child for children in reader.expanded().children.values() for child in children])
     earlier = Earlier(
         snapshot=reader.snapshot(),
         steps=reader.steps(),

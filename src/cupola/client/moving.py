@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cupola.compiler.compile import Compiled
 from cupola.compiler.source import add_path
+from cupola.engine.fan import child_files
 
 
 def moved(path: str, root: str, source: str) -> str:
@@ -28,7 +29,9 @@ def move_paths(root: str, source: str, program: str) -> None:
 
 def bring_files(root: str, source: str, compiled: Compiled) -> None:
     """Copy the files and folders that steps are given and that the archive left out from where they were then."""
-    paths = [path for step in compiled.steps for path in step.files.values()]
+    steps = zip(compiled.steps, compiled.snapshot.steps, strict=True)
+    whole = [child_files(live, spec) if live.spreads_files else live for live, spec in steps]
+    paths = [path for live in whole for path in live.files.values()]
     paths += [path for options in compiled.snapshot.options for path in options.cache_files]
     for path in dict.fromkeys(paths):
         target, origin = os.path.join(source, path), os.path.join(root, path)

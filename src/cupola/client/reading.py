@@ -5,7 +5,7 @@ While a run isn't over, each question asks the store again; once it is over, not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,8 +137,9 @@ class RunReader:
         """Return what is recorded of each step so far, by position."""
         return self._keep("steps", lambda: self._steps(ALL))
 
-    def _steps(self, below: int) -> dict[int, StepRecord]:
-        return {step.position: step for step in self.connection.store.ask(StepsOf(self.id, below), who=OWNER)}
+    def _steps(self, below: int, first: int = 0) -> dict[int, StepRecord]:
+        asked = StepsOf(self.id, below, first)
+        return {step.position: step for step in self.connection.store.ask(asked, who=OWNER)}
 
     def graph_steps(self) -> list[StepRecord]:
         """Return the steps of the graph, in order, without the children of mapped ones, of which there may be many."""
@@ -174,7 +175,10 @@ class RunReader:
 
     def step(self, position: int) -> StepRecord:
         """Return one step: what is recorded of it, else what the snapshot says of it, as pending."""
-        return self.steps().get(position) or self.pending(position)
+        if "steps" in self._kept:
+            return self.steps().get(position) or self.pending(position)
+        found = self._keep(f"step {position}", lambda: self._steps(position + 1, position))
+        return found.get(position) or self.pending(position)
 
     def pending(self, position: int) -> StepRecord:
         """Return a step of which nothing is recorded yet."""
@@ -223,33 +227,45 @@ class RunReader:
                 made = self.item(source.step, source.output) or self.find_output(source)
                 return source if made is not None else None
             case Collect():
-                parts = [FromStep(child, source.output) for child in self.expanded().children.get(source.step, ())]
-                self.bring_outputs(part.step for part in parts)
-                done = tuple([part for part in parts if self.find_output(part) is not None])
-                is_whole = source.allow_failures or len(done) == len(parts)
-                return Gather("list", done) if is_whole and self.is_over(source.step) else None
+                return self._collected(source) if self.is_over(source.step) else None
             case Gather():
                 items = [self.settle(item) for item in source.items]
                 found = tuple([item for item in items if item is not None])
                 return Gather(source.kind, found, source.keys) if len(found) == len(items) else None
 
-    def bring_outputs(self, positions: Iterable[int]) -> None:
-        """Read what many steps put out with few questions, for `outputs` to find."""
-        wanted: dict[str, dict[int, str]] = {}
-        for position in positions:
-            step = self.step(position)
-            run, made = (step.from_run, step.from_step) if step.status is StepStatus.CACHED else (self.id, position)
-            if step.status.has_outputs and f"outputs {run} {made}" not in self._kept:
-                wanted.setdefault(run, {})[made] = f"outputs {run} {made}"
-        if not self.record().status.is_final:
+    def _collected(self, source: Collect) -> Gather | None:
+        """Return what the children of a mapped step that is over put out; None where one of them didn't and has to."""
+        children = self.expanded().children.get(source.step, range(0))
+        self.bring_outputs(children)
+        is_final, recorded = self.record().status.is_final, self.steps()
+        done = [child for child in children if child in recorded and recorded[child].status.has_outputs]
+        parts = [FromStep(child, source.output) for child in done]
+        if is_final:
+            # While the run goes on, nobody takes away what it made.
+            parts = [part for part in parts if self.find_output(part) is not None]
+        return Gather("list", tuple(parts)) if source.allow_failures or len(parts) == len(children) else None
+
+    def bring_outputs(self, positions: Sequence[int]) -> None:
+        """Read what many steps of a run that is over put out with few questions, for `outputs` to find."""
+        if len(positions) < FEW or not self.record().status.is_final:
             return
+        wanted: dict[str, dict[int, str]] = {}
+        recorded = self.steps()
+        for position in positions:
+            step = recorded.get(position)
+            if step is None or not step.status.has_outputs:
+                continue
+            run, made = (step.from_run, step.from_step) if step.status is StepStatus.CACHED else (self.id, position)
+            if f"outputs {run} {made}" not in self._kept:
+                wanted.setdefault(run, {})[made] = f"outputs {run} {made}"
         for run, names in wanted.items():
             if len(names) < FEW:
                 continue
-            self._kept.update(dict.fromkeys(names.values(), ()))
+            found: dict[str, list[VersionRecord]] = {name: [] for name in names.values()}
             for version in self.connection.store.ask(OutputsOf(run), who=OWNER):
                 if version.step in names:
-                    self._kept[names[version.step]] += (version,)
+                    found[names[version.step]].append(version)
+            self._kept.update({name: tuple(versions) for name, versions in found.items()})
 
     def names_of_sources(self, steps: Iterable[StepRecord]) -> dict[str, str]:
         """Return the names of the runs that cached results come from, by id; those that were deleted are left out."""
@@ -273,9 +289,10 @@ class RunReader:
 
     def log_parts(self, position: int) -> list[logfile.Part]:
         """Return which parts of the workers' logs a step wrote; the part of an attempt that still runs has no end."""
-        children = self.expanded().children.get(position, ()) if self.is_mapped(position) else ()
+        children = self.expanded().children.get(position, range(0)) if self.is_mapped(position) else range(0)
+        recorded = self._steps(children.stop, children.start).values() if children else [self.step(position)]
         parts: list[logfile.Part] = []
-        for attempt in (attempt for at in children or (position,) for attempt in self.step(at).attempts):
+        for attempt in (attempt for step in recorded for attempt in step.attempts):
             parts.append((attempt.worker, attempt.log[0], attempt.log[1] if attempt.ended_at is not None else None))
             parts += [(0, start, end) for start, end in attempt.told]
         # No part at all would mean the whole log.

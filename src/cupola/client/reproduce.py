@@ -146,30 +146,37 @@ def _compare(reader: RunReader, scratch: Path, replayed: Replayed) -> tuple[int,
             step=first, output="", then=str(reader.record().status), now="not run", reason=replayed.trouble
         )
     new = RunReader(Connection(scratch / "home"), replayed.run)
-    compared = 0
-    for position, spec in enumerate(reader.snapshot().steps):
-        old_step, new_step = reader.step(position), new.step(position)
-        changed = replayed.edited.get(spec.name, "")
+    compared, steps, again = 0, reader.expanded(), new.expanded()
+    reader.steps()
+    for position in steps.positions():
+        name, place = steps.name(position), again.position(steps.name(position))
+        changed = replayed.edited.get(steps.owner(position).name, "")
+        old_step = reader.step(position)
+        if place is None:
+            return compared, FirstDifference(
+                step=name, output="", then=str(old_step.status), now="not there", reason=_reason(changed, [], "")
+            )
+        new_step = new.step(place)
         if old_step.status.has_outputs != new_step.status.has_outputs:
             failure = new_step.failure or old_step.failure
             return compared, FirstDifference(
-                step=spec.name,
+                step=name,
                 output="",
                 then=str(old_step.status),
                 now=str(new_step.status),
                 reason=_reason(changed, [], str(failure or "")),
             )
-        before, after = reader.outputs(position), new.outputs(position)
-        inputs = [name for name, text in old_step.inputs.items() if new_step.inputs.get(name) != text]
-        for name, version in before.items():
+        before, after = reader.outputs(position), new.outputs(place)
+        inputs = [label for label, text in old_step.inputs.items() if new_step.inputs.get(label) != text]
+        for output, version in before.items():
             if not version.manifest.stable:
                 continue
             compared += 1
-            now = after[name].manifest.digest if name in after else "nothing"
+            now = after[output].manifest.digest if output in after else "nothing"
             if now != version.manifest.digest:
                 reason = _reason(changed, inputs, "")
                 then = version.manifest.digest
-                return compared, FirstDifference(step=spec.name, output=name, then=then, now=now, reason=reason)
+                return compared, FirstDifference(step=name, output=output, then=then, now=now, reason=reason)
     return compared, None
 
 

@@ -286,8 +286,9 @@ class Run(Ran):
 
     def draw(self, format: str = "text") -> str:  # noqa: A002 — the word that people expect
         """Return the graph with the state of each step, as `text`, `mermaid` or `svg`."""
-        statuses = {position: step.status for position, step in self._reader.steps().items()}
-        return client.draw.draw_snapshot(self._reader.snapshot(), statuses, format)
+        statuses = {step.position: step.status for step in self._reader.graph_steps()}
+        widths = {position: len(children) for position, children in self._reader.expanded().children.items()}
+        return client.draw.draw_snapshot(self._reader.snapshot(), statuses, format, widths)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Return when the run is over.

@@ -155,7 +155,11 @@ def _taken_apart(label: str, key: str, value: Any, site: CallSite) -> list[Any]:
 
 
 def _shown(value: Any) -> str:
-    return f"{cut(repr(value), 80)}, of type {type_text(type(value))}"
+    kind = f"of type {type_text(cast('object', type(value)))}"
+    try:
+        return f"{cut(' '.join(repr(value).split()), 80)}, {kind}"
+    except Exception:  # `__repr__` is the user's code
+        return f"an object {kind}"
 
 
 def _wire_spread(trace: Trace, value: Any, path: str, site: CallSite) -> Source:

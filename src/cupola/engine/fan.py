@@ -14,7 +14,7 @@ import msgspec
 
 from cupola import digest, values
 from cupola.artifacts.blobs import Blobs
-from cupola.artifacts.materializer import load_value, store_value
+from cupola.artifacts.materializer import PICKLE, allows_pickle, load_value, store_value
 from cupola.compiler.annotations import type_text
 from cupola.compiler.items import check_lengths, check_width, item_type, items_of
 from cupola.compiler.stepcompile import LiveStep, files_in, wiring
@@ -31,6 +31,7 @@ def split_inputs(
     spec: StepSpec,
     manifests: Mapping[tuple[int, str], Manifest],
     annotations: Mapping[tuple[int, str], Any],
+    parameters: Mapping[str, Any],
     blobs: Blobs,
 ) -> Items:
     """Store the items of the lists that earlier steps made for a mapped step.
@@ -39,6 +40,7 @@ def split_inputs(
         spec: The mapped step.
         manifests: The outputs of earlier steps.
         annotations: How those outputs are annotated, as far as known.
+        parameters: How the parameters of the mapped step are annotated.
         blobs: Where values are.
 
     Raises:
@@ -51,12 +53,14 @@ def split_inputs(
         if isinstance(source, FromStep):
             key = source.step, source.output
             annotation = annotations.get(key)
-            value = load_value(manifests[key], blobs, annotation)
+            value = load_value(manifests[key], blobs, annotation, allow_pickle=allows_pickle(parameters.get(name)))
             of_items = item_type(annotation)
-            found[name] = tuple(
-                store_value(item, of_items, blobs, path=f"{spec.name}.{name}[{index}]")
+            # Who chose pickle for the list chose it for what is in it.
+            chosen = PICKLE if manifests[key].materializer == PICKLE else ""
+            found[name] = tuple([
+                store_value(item, of_items, blobs, materializer=chosen, path=f"{spec.name}.{name}[{index}]")
                 for index, item in enumerate(_items(value, spec, name))
-            )
+            ])  # fmt: skip
     return found
 
 
@@ -238,7 +242,7 @@ def literal_items(spec: StepSpec) -> dict[str, str]:
 
 
 def child_files(live: LiveStep, spec: StepSpec) -> LiveStep:
-    """Return what this process has of a child: with the files among its own items."""
+    """Return what this process has of a child, with the files among its own items; of a mapped step with all."""
     assert spec.fan is not None
     own = [_literals(spec.inputs[name], live.annotations.get(name)) for name in spec.fan.over]
     return msgspec.structs.replace(live, files={**live.files, **files_in(own)}, spreads_files=False)

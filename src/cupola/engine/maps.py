@@ -127,7 +127,7 @@ class Maps:
         expansion = None
         if position not in self._fans:
             spec = self._graph.steps[position]
-            items = split_inputs(spec, self.manifests, self._annotations(position), self._blobs)
+            items = self._split(position)
             taken = taken_children(spec, self._graph)
             children = self._add_children(position, items, taken)
             expansion = MapExpanded(now(), position, children.start, len(children), items, taken)
@@ -141,7 +141,7 @@ class Maps:
     def _make_again(self, position: int, lost: Items) -> None:
         """Store items anew whose values are not all there any more, and let the children that wait for them go."""
         spec = self._graph.steps[position]
-        items = split_inputs(spec, self.manifests, self._annotations(position), self._blobs)
+        items = self._split(position)
         check_same_items(spec, lost, items)
         self._graph.let_go(position)
 
@@ -215,6 +215,13 @@ class Maps:
         self._parents.update(dict.fromkeys(children, position))
         self._fans[position] = _Fan(children, len(children), [])
         return children
+
+    def _split(self, position: int) -> Items:
+        """Store the items of the lists that a mapped step is spread over, one by one."""
+        parameters = self._compiled.steps[position].annotations
+        return split_inputs(
+            self._graph.steps[position], self.manifests, self._annotations(position), parameters, self._blobs
+        )
 
     def _annotations(self, position: int) -> dict[tuple[int, str], Any]:
         """Return how the outputs that a step reads are annotated."""

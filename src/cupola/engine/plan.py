@@ -239,7 +239,8 @@ class _Planner:
             for step in read_steps(spec)[0]
             for declaration in self._compiled.steps[step].declarations
         }
-        items = split_inputs(spec, self._manifests, annotations, self._site.blobs)
+        parameters = self._compiled.steps[position].annotations
+        items = split_inputs(spec, self._manifests, annotations, parameters, self._site.blobs)
         columns = spread_columns(position, spec, items, taken, self.expanded.children)
         for name, manifests in items.items():
             for index, manifest in enumerate(manifests):

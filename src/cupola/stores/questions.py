@@ -123,7 +123,8 @@ _FIND_CACHED_EXACTLY = QUERIES["find_cached_exactly"].replace("{columns}", recor
 _LIST_INPUTS = "SELECT inputs_bucket FROM step INDEXED BY step_cache_exactly WHERE cache_bucket = ? LIMIT ?"
 _STEPS = (
     f"SELECT {records.STEP_COLUMNS} FROM run CROSS JOIN pipeline ON pipeline.key = run.pipeline"
-    " CROSS JOIN step ON step.run = run.number WHERE run.id = ? AND step.position < ? ORDER BY step.position"
+    " CROSS JOIN step ON step.run = run.number"
+    " WHERE run.id = ? AND step.position >= ? AND step.position < ? ORDER BY step.position"
 )
 _OUTPUTS = (
     f"SELECT {records.VERSION_COLUMNS} FROM version JOIN run ON run.number = version.run"
@@ -134,7 +135,7 @@ _OUTPUTS_OF_STEP = f"{_OUTPUTS} AND version.step = ? ORDER BY version.position"
 
 def _steps_of(ledger: Ledger, question: StepsOf) -> tuple[StepRecord, ...]:
     db = ledger.database.reading()
-    rows = db.execute(_STEPS, (question.run, question.below)).fetchall()
+    rows = db.execute(_STEPS, (question.run, question.first, question.below)).fetchall()
     return tuple(records.read_steps(db, rows, run=rows[0][0])) if rows else ()
 
 
