@@ -249,9 +249,12 @@ class RunReader:
     def log_parts(self, position: int) -> list[logfile.Part]:
         """Return which parts of the workers' logs a step wrote; the part of an attempt that still runs has no end."""
         children = self.expanded().children.get(position, ()) if self.is_mapped(position) else ()
-        attempts = [attempt for at in children or (position,) for attempt in self.step(at).attempts]
+        parts: list[logfile.Part] = []
+        for attempt in (attempt for at in children or (position,) for attempt in self.step(at).attempts):
+            parts.append((attempt.worker, attempt.log[0], attempt.log[1] if attempt.ended_at is not None else None))
+            parts += [(0, start, end) for start, end in attempt.told]
         # No part at all would mean the whole log.
-        return [(a.worker, a.log[0], a.log[1] if a.ended_at is not None else None) for a in attempts] or [(0, 0, 0)]
+        return parts or [(0, 0, 0)]
 
     def read_logs(self, step: int | None, *, follow: bool) -> logfile.Log | Iterator[logfile.Line]:
         """Return what the run or one of its steps wrote: as of now, or line by line until it is over."""
