@@ -247,7 +247,7 @@ def test_a_retry_goes_on_from_the_checkpoint_and_other_steps_have_their_own(home
             raise OSError("again")
         return reached
 
-    @pipeline
+    @pipeline(settings={"local": {"workers": 0}})
     def p() -> None:
         # One after the other, so that both run in this process, where the list is.
         long.after(long(1))(10)

@@ -17,7 +17,7 @@ from cupola.engine.additions import Additions
 from cupola.engine.attempts import Attempts
 from cupola.engine.cache import CacheLookup, read_inputs
 from cupola.engine.desk import Desk, Verdict
-from cupola.engine.facts import FactsOfRun
+from cupola.engine.facts import FactFinder
 from cupola.engine.fan import resolve
 from cupola.engine.flights import Flight, Flights, changed_file, is_drawn
 from cupola.engine.graph import Graph
@@ -64,7 +64,7 @@ class Driver:
         self._site = site
         self._folder = desk.folder
         self._recorder = desk.recorder
-        self._facts = FactsOfRun(site, compiled.snapshot, desk.recorder)
+        self._facts = FactFinder(site, compiled.snapshot, desk.recorder)
         self._log = desk.log
         self._reporter = desk.reporter
         self._interrupts = desk.interrupts
@@ -203,6 +203,7 @@ class Driver:
         waits += [due_s for due_s in (self._flights.due_s(), self._recorder.due_s()) if due_s is not None]
         for landed in self._attempts.wait(min(waits)):
             self._take(self._flights[landed.position], landed)
+        self._facts.look()
         self._recorder.keep_up()
 
     def _start(self, position: int) -> None:
