@@ -62,7 +62,7 @@ class Questions:
             at = now()
             asked = QuestionAsked(at, number, question, type_text(schema), at + timeout_s if timeout_s else 0.0)
             self._record(asked)
-        if asked.expires_at and time.time() > asked.expires_at:
+        elif asked.expires_at and time.time() > asked.expires_at:
             late = QuestionAnswered(now(), number, b"")
             self._record(late)
             return self._read(late, question, schema)
