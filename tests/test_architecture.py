@@ -82,25 +82,14 @@ NOT_YET_IN_USE = frozenset(
     {
         "cupola.engine.built",
         "cupola.engine.capacity",
-        "cupola.engine.carried",
         "cupola.engine.companions",
-        "cupola.engine.deaths",
         "cupola.engine.environment",
         "cupola.engine.holders",
         "cupola.engine.indexes",
         "cupola.engine.installing",
-        "cupola.engine.nest",
-        "cupola.engine.nursery",
-        "cupola.engine.orders",
-        "cupola.engine.pool",
-        "cupola.engine.pool_worker",
-        "cupola.engine.recipes",
         "cupola.engine.resources",
-        "cupola.engine.slots",
         "cupola.engine.uv",
         "cupola.engine.wheel",
-        "cupola.engine.wire",
-        "cupola.engine.worker_echo",
     }
 )
 

@@ -117,6 +117,7 @@ class StepFinished(_Event, frozen=True, array_like=True, tag=5):
         uncacheable: Why the result can't be used again although it was to be; else empty.
         expires_at: Time after which the result is not used again; 0 for never.
         warnings: What a person should know of this step.
+        told: Parts of the driver's log that hooks of a step in a worker printed, as start and end in bytes.
     """
 
     step: int
@@ -137,6 +138,7 @@ class StepFinished(_Event, frozen=True, array_like=True, tag=5):
     removed_tags: tuple[str, ...] = ()
     removed_run_tags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    told: tuple[tuple[int, int], ...] = ()
 
 
 class StepCached(_Event, frozen=True, array_like=True, tag=6):
@@ -165,7 +167,7 @@ class StepFailed(_Event, frozen=True, array_like=True, tag=7):
     Attributes:
         status: `failed` or `cancelled`.
         saved: What it had saved by name before it failed.
-        inputs, metadata, tags, log, usage: As in `StepFinished`.
+        inputs, metadata, tags, log, usage, told: As in `StepFinished`.
     """
 
     step: int
@@ -184,6 +186,7 @@ class StepFailed(_Event, frozen=True, array_like=True, tag=7):
     removed_tags: tuple[str, ...] = ()
     removed_run_tags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    told: tuple[tuple[int, int], ...] = ()
 
 
 class StepsSkipped(_Event, frozen=True, array_like=True, tag=8):

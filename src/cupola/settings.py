@@ -45,6 +45,9 @@ SETTINGS = (
     Setting("progress", "CUPOLA_PROGRESS", lambda: "auto",
             "How a run shows itself: `live` redraws, `plain` prints lines, `off` nothing, `auto` fits the place.",
             ("auto", "live", "plain", "off")),
+    Setting("workers", "CUPOLA_WORKERS", str,
+            "How many steps of a run may go on at once in worker processes, one for each processor unless said;"
+            " 0 runs all steps in the program's own process, as a debugger wants it."),
     Setting("gpus", "CUPOLA_GPUS", str,
             "How many graphics processors steps may use (`2`), or which, with commas (`0,3`), instead of those found."),
     Setting("slots", "CUPOLA_SLOTS", str,

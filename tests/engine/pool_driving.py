@@ -14,7 +14,8 @@ from cupola.client.launching import open_site
 from cupola.compiler.requests import Request, compile_request
 from cupola.context import PipelineInfo, RunInfo
 from cupola.engine.graph import Graph
-from cupola.engine.pool import Landed, Pool
+from cupola.engine.pool import Pool
+from cupola.engine.results import Landed
 from cupola.engine.worker_echo import WorkerEcho
 from cupola.entities.run import StepStatus
 from cupola.ids import new_id
@@ -34,7 +35,7 @@ class Driving:
         self.folder = Path(os.environ["CUPOLA_HOME"]) / "runs" / self.run
         self.folder.mkdir(parents=True)
         info = RunInfo(self.run, "test", "default", {})
-        echo = WorkerEcho(self.folder, show, False) if show is not None else None
+        echo = WorkerEcho(self.folder, show) if show is not None else None
         self.pool = Pool(self.site, info, PipelineInfo(definition.name, "run:p"), self.folder, size, echo=echo)
         self.manifests: dict[tuple[int, str], Any] = {}
         self.landed: dict[str, dict[str, Any]] = {}
@@ -55,7 +56,8 @@ class Driving:
 
     def start(self, name: str, extra_env: Mapping[str, str] | None = None, attempt: int = 1) -> Any:
         position = next(i for i, spec in enumerate(self.compiled.snapshot.steps) if spec.name == name)
-        self.starts[position] = self.pool.start(self.task(position, attempt), extra_env)
+        self.starts[position] = self.pool.place(self.task(position, attempt), extra_env)
+        self.pool.run(position)
         return self.starts[position]
 
     def wait(self, timeout_s: float = 20.0) -> dict[str, Any]:
@@ -101,7 +103,8 @@ class Driving:
         """Run all steps, each when what it reads is there; one that fails is over."""
         while True:
             while self.pool.free() and (position := self.graph.take_ready()) is not None:
-                self.starts[position] = self.pool.start(self.task(position))
+                self.starts[position] = self.pool.place(self.task(position))
+                self.pool.run(position)
             if not self.pool.busy():
                 return self.landed
             before = dict(self.landed)

@@ -16,9 +16,6 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.skip(reason="the worker pool is not in use yet")
-
-
 HERE = Path(__file__).resolve().parent
 HEAD = """
 import os, signal, subprocess, sys, threading, time

@@ -149,10 +149,11 @@ def test_in_a_terminal_steps_and_output_scroll_and_the_block_goes_away(program, 
     assert "\x1b[J" in text
     shown = [row.rstrip() for row in rows_of(text, 60) if row.strip()]
     assert shown[0].startswith("run wired-")
-    assert "line 0 漢字" in shown
-    assert "line 2 漢字" in shown
-    assert "no end" in shown
-    assert "progress 20/20" in shown
+    # Two steps run at once, so each line says whose it is.
+    assert "[talk] line 0 漢字" in shown
+    assert "[talk] line 2 漢字" in shown
+    assert {"no end", "[talk] no end"} & set(shown)
+    assert {"progress 20/20", "[bar] progress 20/20"} & set(shown)
     assert not any("progress 3/20" in row for row in shown)
     assert sum("✓ talk" in row for row in shown) == 1
     assert "completed in" in shown[-1]

@@ -29,6 +29,8 @@ from cupola import (
 )
 from cupola.stores.sql import SqlStore
 
+IN_PROCESS = {"local": {"workers": 0}}
+
 
 def statuses(run: cupola.Run) -> dict[str, str]:
     return {name: str(one.status) for name, one in run.steps.items()}
@@ -125,7 +127,7 @@ def test_stop_and_kill_start_nothing_after_a_failure(home: Path, mode: str) -> N
         fail()
         one()
 
-    run = mixed.with_options(on_error=mode, raise_on_failure=False)()
+    run = mixed.with_options(on_error=mode, raise_on_failure=False, settings=IN_PROCESS)()
     assert statuses(run) == {"fail": "failed", "one": "skipped"}
 
 
@@ -378,12 +380,12 @@ def test_a_timeout_stops_the_step_and_says_its_limit(home: Path) -> None:
 
 
 @pytest.mark.feature("CORE-02")
-def test_outside_of_the_main_thread_a_timeout_is_a_warning(home: Path) -> None:
+def test_outside_of_the_main_thread_a_timeout_is_a_warning_without_a_worker(home: Path) -> None:
     @step(cache=False, timeout=5)
     def quick() -> int:
         return 1
 
-    @pipeline
+    @pipeline(settings=IN_PROCESS)
     def p() -> int:
         return quick()
 

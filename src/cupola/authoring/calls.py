@@ -53,7 +53,8 @@ def run_request(request: Request, *, quiet: bool = False) -> tuple[Run, CupolaEr
     remember(pipeline)
     compiled = compile_request(request)
     site = open_site(pipeline)
-    launched = launch_run(compiled, site, audience(), run_facts(), Silent(Screen()) if quiet else make_reporter())
+    reporter = Silent(Screen()) if quiet else make_reporter()
+    launched = launch_run(compiled, site, audience(), run_facts(), reporter, workers=request.workers)
     run = Run(RunReader(connect(), launched.run))
     return run, error_of(run, launched) if compiled.raise_on_failure else None
 

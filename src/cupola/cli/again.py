@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cupola import client
-from cupola.cli.arguments import Parser
+from cupola.cli.arguments import Parser, add_worker_options, chosen_workers
 from cupola.cli.ending import report_end
 from cupola.cli.show import find_run
 
@@ -40,18 +40,22 @@ def resume(given: Sequence[str]) -> int:
     parser.option(
         "--without-checkpoints", action="store_true", help="begin unfinished steps anew instead of from checkpoints"
     )
+    add_worker_options(parser)
     parser.option("--json", action="store_true", help="print the run as a JSON object when it is over")
     chosen = parser.read(given)
-    run = find_run(chosen.run)
+    run, workers = find_run(chosen.run), chosen_workers(chosen)
     if chosen.fork:
         keeps = not chosen.without_checkpoints
-        return report_end(lambda: client.again.rerun(run.reader, with_checkpoints=keeps), json=chosen.json)
+        return report_end(
+            lambda: client.again.rerun(run.reader, with_checkpoints=keeps, workers=workers), json=chosen.json
+        )
     return report_end(
         lambda: client.again.resume(
             run.reader,
             with_current_code=chosen.with_current_code,
             with_checkpoints=not chosen.without_checkpoints,
             by_force=chosen.take_over,
+            workers=workers,
         ),
         json=chosen.json,
     )
@@ -70,15 +74,17 @@ def rerun(given: Sequence[str]) -> int:
     parser.option(
         "--with-checkpoints", action="store_true", help="let steps go on from the checkpoints they left in that run"
     )
+    add_worker_options(parser)
     parser.option("--json", action="store_true", help="print the run as a JSON object when it is over")
     chosen = parser.read(given)
-    run = find_run(chosen.run)
+    run, workers = find_run(chosen.run), chosen_workers(chosen)
     return report_end(
         lambda: client.again.rerun(
             run.reader,
             from_step=chosen.from_step,
             said=tuple(chosen.param),
             with_checkpoints=chosen.with_checkpoints,
+            workers=workers,
         ),
         json=chosen.json,
     )

@@ -118,3 +118,18 @@ def _join_orders(given: Sequence[str]) -> Iterator[str]:
             yield f"{word}={order}"
         else:
             yield from (word, order)
+
+
+def add_worker_options(parser: Parser) -> None:
+    """Declare the arguments that say how many steps may run at once."""
+    parser.option(
+        "--workers", type=int, metavar="N", help="how many steps may run at once (default: one for each processor)"
+    )
+    parser.option(
+        "--in-process", action="store_true", help="run all steps in this process, one by one, as a debugger wants it"
+    )
+
+
+def chosen_workers(chosen: Namespace) -> int | None:
+    """Return how many worker processes the arguments allow, or None when they don't say."""
+    return 0 if chosen.in_process else chosen.workers

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from cupola.authoring.calls import run_request
-from cupola.cli.arguments import Parser
+from cupola.cli.arguments import Namespace, Parser, add_worker_options, chosen_workers
 from cupola.cli.ending import report_end, stdout_on_stderr
 from cupola.cli.output import note, print_json, print_table
 from cupola.cli.target import add_target_options, read_request
@@ -21,6 +23,7 @@ def run(given: Sequence[str]) -> int:
         epilog="Exit codes: 0 completed, 1 failed, 130 or 143 cancelled, 2 wrong use, 3 store not reachable.",
     )
     add_target_options(parser)
+    add_worker_options(parser)
     parser.option(
         "--show-config", action="store_true", help="print each value and where it comes from, and run nothing"
     )
@@ -32,7 +35,11 @@ def run(given: Sequence[str]) -> int:
         with stdout_on_stderr():
             request = read_request(chosen)
         return _show_config(request, json=True)
-    return report_end(lambda: run_request(read_request(chosen)), json=chosen.json)
+    return report_end(lambda: run_request(_asked(chosen)), json=chosen.json)
+
+
+def _asked(chosen: Namespace) -> Request:
+    return msgspec.structs.replace(read_request(chosen), workers=chosen_workers(chosen))
 
 
 def _show_config(request: Request, *, json: bool) -> int:

@@ -51,6 +51,7 @@ def resume(
     with_checkpoints: bool = True,
     by_force: bool = False,
     quiet: bool = False,
+    workers: int | None = None,
 ) -> Ended:
     """Go on with a run that failed, was cancelled or lost.
 
@@ -60,6 +61,7 @@ def resume(
         with_checkpoints: Whether steps go on from their checkpoints; otherwise those are removed.
         by_force: Whether the run is taken from a driver that lives and is stuck.
         quiet: Whether nothing is shown while it runs.
+        workers: How many worker processes it may have; 0 for none, None when nobody says.
 
     Raises:
         Conflict: The run is complete, or a living driver has it.
@@ -88,7 +90,7 @@ def resume(
         compiled = rebind(reached.snapshot, data, fresh, open_ones)
         return compiled, _resumed_event(reached, compiled, site.blobs, is_edited=bool(open_ones))
 
-    launched = resume_run(bind, site, audience(), reporter, record, by_force=by_force)
+    launched = resume_run(bind, site, audience(), reporter, record, by_force=by_force, workers=workers)
     reader.forget()
     resumed = Run(RunReader(reader.connection, launched.run))
     return resumed, error_of(resumed, launched)
@@ -102,6 +104,7 @@ def rerun(
     said: tuple[str, ...] = (),
     with_checkpoints: bool = False,
     quiet: bool = False,
+    workers: int | None = None,
 ) -> Ended:
     """Run a pipeline again in a new run, which takes over the results of an earlier one that still hold.
 
@@ -113,6 +116,7 @@ def rerun(
         said: The same as `NAME=VALUE`.
         with_checkpoints: Whether steps go on from the checkpoints that they left in the earlier run.
         quiet: Whether nothing is shown while it runs.
+        workers: How many worker processes it may have; 0 for none, None when nobody says.
 
     Raises:
         NotFound: The run has no such step.
@@ -149,7 +153,7 @@ def rerun(
         forced=chosen.forced,
         checkpoints_of=reader.id if with_checkpoints else "",
     )
-    launched = launch_run(fresh, site, audience(), facts, reporter, given)
+    launched = launch_run(fresh, site, audience(), facts, reporter, given, workers)
     new = Run(RunReader(reader.connection, launched.run))
     return new, error_of(new, launched)
 

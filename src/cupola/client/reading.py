@@ -266,9 +266,12 @@ class RunReader:
         """Return which parts of the workers' logs a step wrote; the part of an attempt that still runs has no end."""
         children = self.expanded().children.get(position, range(0)) if self.is_mapped(position) else range(0)
         recorded = self._steps(children.stop, children.start).values() if children else [self.step(position)]
-        attempts = [attempt for step in recorded for attempt in step.attempts]
+        parts: list[logfile.Part] = []
+        for attempt in (attempt for step in recorded for attempt in step.attempts):
+            parts.append((attempt.worker, attempt.log[0], attempt.log[1] if attempt.ended_at is not None else None))
+            parts += [(0, start, end) for start, end in attempt.told]
         # No part at all would mean the whole log.
-        return [(a.worker, a.log[0], a.log[1] if a.ended_at is not None else None) for a in attempts] or [(0, 0, 0)]
+        return parts or [(0, 0, 0)]
 
     def read_logs(self, step: int | None, *, follow: bool) -> logfile.Log | Iterator[logfile.Line]:
         """Return what the run or one of its steps wrote: as of now, or line by line until it is over."""

@@ -37,6 +37,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         config: File of `--config`.
         no_cache: Whether no earlier result may be used.
         folder: Where relative paths of `params` start; the working folder when left out.
+        workers: How many worker processes the run may have; 0 for none, None where the command doesn't say.
     """
 
     pipeline: PipelineDefinition
@@ -45,6 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     config: Path | None = None
     no_cache: bool = False
     folder: Path | None = None
+    workers: int | None = None
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cupola.late import TYPE_CHECKING, late_modules
 
 if TYPE_CHECKING:
-    from cupola.engine import explain, live, plan
+    from cupola.engine import capacity, concurrency, explain, live, plan, pool, worker_echo
 
-__all__ = ["explain", "live", "plan"]
+__all__ = ["capacity", "concurrency", "explain", "live", "plan", "pool", "worker_echo"]
 __getattr__ = late_modules(__name__, *__all__)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cupola.context import Recorded
 from cupola.engine.carried import StepError
+from cupola.engine.slots import Slot
 from cupola.engine.wire import LINK_LOST, Died
 from cupola.entities.run import Failure, StepStatus
 from cupola.event import Usage
@@ -24,6 +25,28 @@ _TAIL_BYTES = 64 * 1024
 _GROUPS = "/sys/fs/cgroup"
 _LARGEST = 1 << 60
 """A limit as large as this is none."""
+
+
+def ended_outcome(slot: Slot, folder: Path, kills: int) -> Outcome:
+    """Return the outcome of an attempt whose processes are gone.
+
+    Args:
+        slot: Its worker.
+        folder: The run's folder.
+        kills: How many processes of this group the kernel killed for want of memory meanwhile.
+    """
+    task, died = slot.task, slot.died
+    assert task is not None
+    assert died is not None
+    usage = Usage(died.cpu_s, died.peak_bytes)
+    if slot.ending == "stopped":
+        return stopped_attempt(slot.outcome, usage)
+    if slot.outcome is not None:
+        return slot.outcome
+    if slot.ending == "overdue":
+        return overdue_outcome(task, usage)
+    log = slot.number, slot.log_start, slot.log_end
+    return dead_outcome(task, died, folder, log, kills=kills, is_cut=slot.ending == "cut")
 
 
 def dead_outcome(

@@ -1,38 +1,34 @@
 """The driver: the loop that runs one snapshot, and the one writer of that run's events.
 
-It starts each step when all that the step needs is done; for each it reuses an earlier result, runs it through the
-worker, or skips it. Each event is in the journal before anything depends on it. One thread, the caller's, does it all.
+It starts each step when all that the step needs is done; for each it reuses an earlier result, has it run by
+`attempts`, or skips it. Each event is in the journal before anything depends on it. One thread, the caller's, does all
+of this, move by move.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Protocol
-
-import msgspec
+from collections.abc import Iterable
+from typing import Any
 
 from cupola import artifacts
 from cupola.compiler.compile import Compiled
-from cupola.compiler.source import program_file
 from cupola.context import PipelineInfo, RunInfo
-from cupola.engine import provenance
+from cupola.engine.attempts import Attempts
 from cupola.engine.cache import CacheLookup, read_inputs
+from cupola.engine.desk import Desk, Verdict
+from cupola.engine.facts import FactFinder
 from cupola.engine.fan import resolve
+from cupola.engine.flights import Flight, Flights, changed_file
 from cupola.engine.graph import Graph
-from cupola.engine.interrupts import Interrupts
+from cupola.engine.interrupts import LOOK_EVERY_S
 from cupola.engine.maps import Maps
-from cupola.engine.recorder import Recorder
-from cupola.engine.reporter import StepReporter
-from cupola.engine.results import Flight, cached_event, failed_event, failed_outcome, finished_event, stopped_outcome
+from cupola.engine.processes import GRACE_S
+from cupola.engine.results import Landed, cached_event, failed_event, failed_outcome, finished_event, stopped_outcome
 from cupola.engine.resume import Given
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import Failure, RunStatus, StepStatus
 from cupola.event import (
-    RunFacts,
     RunFinished,
     RunMoved,
     StepFailed,
@@ -43,69 +39,10 @@ from cupola.event import (
 )
 from cupola.failures import describe_failure
 from cupola.ids import now
-from cupola.journal import live_folder
-from cupola.middleware.attempt import Hook, Moment
-from cupola.middleware.hooks import call_hook
+from cupola.middleware.attempt import Moment
 from cupola.middleware.surroundings import keep_surroundings
 from cupola.snapshot import Snapshot, StepSpec
-from cupola.worker import Outcome, Services, Task, run_task
-
-if TYPE_CHECKING:
-    from cupola.engine.provenance.gather import Gathering
-
-
-FACTS_EVERY_S = 0.05
-"""How often is looked whether what the run is made from is known, in seconds."""
-
-
-class Log(Protocol):
-    """Where output goes while the run lasts; `position` flushes and says where it ends now, in bytes."""
-
-    def position(self) -> int:
-        """Return the size of the log after all that was written is in it."""
-        ...
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the log, such as that its disk was full."""
-        ...
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """How a run ended.
-
-    Attributes:
-        status: Its state.
-        error: The exception of the step that failed it.
-        failed_step: That step's position; -1 when there is none.
-        signal, reason: The signal that stopped it, and who or what wanted that.
-    """
-
-    status: RunStatus
-    error: BaseException | None = None
-    failed_step: int = -1
-    signal: str = ""
-    reason: str = ""
-
-
-class Desk(msgspec.Struct, frozen=True, kw_only=True):
-    """What a driver works with.
-
-    Attributes:
-        recorder: Takes the events.
-        log: Where output goes.
-        reporter: Shows the run while it lasts.
-        interrupts: What signals asked for.
-        is_alone: Whether no other thread of the process drives a run.
-        tell_step_hook: Calls a hook of the user's with the `StepRun` for a moment.
-    """
-
-    recorder: Recorder
-    log: Log
-    reporter: StepReporter
-    interrupts: Interrupts
-    is_alone: bool
-    tell_step_hook: Callable[[Hook, Moment], None]
+from cupola.worker import Outcome, Services, Task
 
 
 class Driver:
@@ -114,22 +51,20 @@ class Driver:
     def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, given: Given) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
-        self._gathering: Gathering | None = None
-        self._facts_at = math.inf
         self._site = site
+        self._folder = desk.folder
         self._recorder = desk.recorder
         self._log = desk.log
-        # What is printed between two steps, by a thread that one left behind, belongs to the next one.
-        self._log_end = desk.log.position()
         self._reporter = desk.reporter
         self._interrupts = desk.interrupts
+        self._facts = FactFinder(site, compiled.snapshot, desk.recorder)
         self._graph = Graph(compiled.snapshot.steps)
         self._manifests: dict[tuple[int, str], Manifest] = {}
         self._shared: dict[tuple[int, str], Any] = {}
-        self._delayed: list[tuple[float, int]] = []
-        self._flights: dict[int, Flight] = {}
+        self._flights = Flights()
         self._failed: tuple[int, Outcome] | None = None
-        self._services = Services(
+        self._is_cancelling = False
+        services = Services(
             run=run,
             pipeline=PipelineInfo(self._snapshot.pipeline, self._snapshot.source),
             root=site.root,
@@ -139,6 +74,7 @@ class Driver:
             put_back=keep_surroundings() if desk.is_alone else _leave,
             is_captured=desk.is_alone,
         )
+        self._attempts = Attempts(site, desk, services)
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
         self._maps = Maps(compiled, self._graph, self._manifests, site.blobs, given)
         self._given = given
@@ -153,36 +89,100 @@ class Driver:
     def drive(self) -> Verdict:
         """Run all steps; record how the run ended."""
         try:
-            while self._go_on():
+            while self.go_on():
                 pass
+            self._attempts.close()
         except BaseException as error:
-            # A signal while a step waits for its next attempt, or in the few instructions around a step.
+            self._attempts.close(0.0)
+            # A signal in the few instructions around a step that runs in this process.
             if not self._interrupts.signal:
                 raise
-            for flight in list(self._flights.values()):
-                self._take(flight, stopped_outcome(error))
+            self._withdraw()
+            for flight in self._flights.all():
+                self._take(flight, self._stopped(flight, error))
         self._skip_the_rest()
         return self._finish()
 
-    def _go_on(self) -> bool:
-        """Do what is next; return whether there was anything."""
-        self._interrupts.look()
-        if self._delayed and self._delayed[0][0] <= time.monotonic():
-            self._attempt(self._flights[heappop(self._delayed)[1]])
+    def go_on(self, patience_s: float = LOOK_EVERY_S) -> bool:
+        """Make one move: start what can start, or wait for what runs, for at most so many seconds.
+
+        An attempt in this process takes as long as it takes. Whoever calls this has to do so again soon: what other
+        processes say, and ask for, is heard here.
+
+        Returns:
+            Whether anything is left to do.
+        """
+        self._heed()
+        if self._prepare() or self._start_next():
             return True
-        position = None if self._is_stopping() else self._graph.take_ready()
-        if position is not None:
-            self._start(position)
-        elif self._delayed:
-            with self._interrupts.stopping("the wait for the next attempt"):
-                time.sleep(max(0.0, self._delayed[0][0] - time.monotonic()))
-        else:
+        if not self._flights:
             return False
+        self._wait(patience_s)
         return True
+
+    def _heed(self) -> None:
+        """Stop what somebody wants stopped."""
+        self._interrupts.look()
+        if self._interrupts.signal:
+            self._cancel()
+            self._attempts.stop(0.0 if self._interrupts.count > 1 else GRACE_S)
+        elif self._is_killing():
+            self._attempts.stop()
+        if self._flights and self._is_stopping():
+            self._withdraw()
 
     def _is_stopping(self) -> bool:
         """Tell whether nothing new is started."""
         return bool(self._interrupts.signal or (self._failed and self._snapshot.on_error != "continue"))
+
+    def _is_killing(self) -> bool:
+        """Tell whether what runs is stopped since another step failed."""
+        return self._failed is not None and self._snapshot.on_error == "kill"
+
+    def _cancel(self) -> None:
+        """Say, once, that the run is being cancelled."""
+        if self._is_cancelling:
+            return
+        self._is_cancelling = True
+        self._recorder.record(RunMoved(now(), RunStatus.CANCELLING, self._interrupts.reason))
+        if running := self._attempts.running():
+            self._interrupts.say_stopping(running)
+
+    def _withdraw(self) -> None:
+        """Take back what waits: steps that never started, and all others when they are to stop as well."""
+        for position in self._flights.withdraw_new():
+            self._graph.give_back(position)
+        if self._interrupts.signal or self._is_killing():
+            for flight in self._flights.take_waiting():
+                self._take(flight, self._stopped(flight, self._interrupts.exception()))
+
+    def _prepare(self) -> bool:
+        """Decide what becomes of the next step that is ready, if any may start; tell whether there was one."""
+        if self._flights.waiting() > self._attempts.room() or self._is_stopping():
+            return False
+        position = self._graph.take_ready()
+        if position is None:
+            return False
+        self._start(position)
+        return True
+
+    def _start_next(self) -> bool:
+        """Start the first attempt in the queue; tell whether one could be."""
+        flight = self._flights.next()
+        is_only = len(self._flights) == 1
+        if flight is None or not self._attempts.can_start(flight.task, is_only, flight.is_isolated):
+            return False
+        self._flights.take_next()
+        self._attempt(flight, is_only)
+        return True
+
+    def _wait(self, patience_s: float) -> None:
+        """Wait until an attempt lands or may start, or something else is due."""
+        waits = [patience_s, LOOK_EVERY_S]
+        waits += [due_s for due_s in (self._flights.due_s(), self._recorder.due_s()) if due_s is not None]
+        for landed in self._attempts.wait(min(waits)):
+            self._take(self._flights[landed.position], landed)
+        self._recorder.keep_up()
 
     def _start(self, position: int) -> None:
         """Let an earlier result stand for a step, or run it."""
@@ -199,7 +199,7 @@ class Driver:
             entry, note = self._cache.find(spec, options, inputs)
         if entry is not None and not _is_verified(options.cache_verify):
             self._recorder.record(cached_event(position, inputs, entry))
-            self._gather()
+            self._facts.begin()
             self._keep(position, [(version.output, version.manifest) for version in entry.outputs if not version.saved])
             self._reporter.step_finished(spec.name, StepStatus.CACHED, entry.duration_s)
             self._end_child(position)
@@ -214,22 +214,23 @@ class Driver:
             manifests=self._manifests,
             shared=self._shared,
         )
-        flight = self._flights[position] = Flight(task, inputs, entry, note, now())
-        self._attempt(flight)
+        self._flights.add(Flight(task, inputs, entry, [note] if note else [], now()))
 
     def _spread(self, position: int, spec: StepSpec) -> None:
         """Give a mapped step its children."""
         attempt = self._given.attempts.get(position, 0) + 1
-        self._recorder.record(StepStarted(now(), position, attempt, self._log_end))
+        self._recorder.record(StepStarted(now(), position, attempt, self._attempts.log_end))
         self._reporter.step_started(spec.name, attempt)
         try:
             expansion = self._maps.begin(position, attempt)
         except Exception as error:  # whatever the value that is spread does when it is loaded and iterated
             failure = describe_failure(error, self._site.root)
             self._failed = self._failed or (position, failed_outcome(error, failure))
-            self._recorder.record(StepFailed(now(), position, failure, attempt, log=self._log_end))
+            self._recorder.record(StepFailed(now(), position, failure, attempt, log=self._attempts.log_end))
             self._reporter.step_finished(spec.name, StepStatus.FAILED, 0.0, str(failure))
-            self._tell_failure(Moment(position, spec.name, StepStatus.FAILED, attempt, failure))
+            # None of the children that it never got will call its hooks.
+            moment = Moment(position, spec.name, StepStatus.FAILED, attempt, failure)
+            self._attempts.tell_end(self._maps.live(position), moment)
             self._block(position)
             return
         if expansion is not None:
@@ -237,14 +238,6 @@ class Driver:
             self._reporter.steps_added(expansion.count)
         if self._maps.is_over(position):
             self._end_fan(position)
-
-    def _tell_failure(self, moment: Moment) -> None:
-        """Call the hooks of a mapped step that never got its children: none of them will."""
-        hooks = self._maps.live(moment.position).hooks
-        for event in ("on_failure", "on_end"):
-            if event in hooks:
-                with self._interrupts.stopping(f"hook {event}"):
-                    call_hook(event, hooks[event], self._services.tell_hook, moment)
 
     def _end_child(self, position: int, failure: Failure | None = None) -> None:
         parent = self._maps.end_child(position, failure)
@@ -254,7 +247,7 @@ class Driver:
     def _end_fan(self, position: int) -> None:
         """End a mapped step whose children are over."""
         lasted_s = self._maps.lasted_s(position)
-        event = self._maps.ending(position, self._log_end, is_cancelled=bool(self._interrupts.signal))
+        event = self._maps.ending(position, self._attempts.log_end, is_cancelled=bool(self._interrupts.signal))
         self._recorder.record(event)
         name = self._graph.steps[position].name
         if isinstance(event, StepFinished):
@@ -266,63 +259,67 @@ class Driver:
             self._block(position)
             self._reporter.step_finished(name, event.status, lasted_s, event.failure.message)
 
-    def _attempt(self, flight: Flight) -> None:
+    def _attempt(self, flight: Flight, is_only: bool) -> None:
         task = flight.task
-        self._recorder.record(StepStarted(now(), task.position, task.attempt, self._log_end))
-        self._gather()
+        place, note = self._attempts.place(task, is_only, flight.is_isolated)
+        flight.notes += [note] if note else []
+        self._recorder.record(StepStarted(now(), task.position, task.attempt, place.log, place.worker))
         self._reporter.step_started(task.spec.name, task.attempt)
-        try:
-            with self._interrupts.stopping(f"step {task.spec.name}"):
-                outcome = run_task(task, self._services)
-        except BaseException as error:
-            # A signal may arrive in the few instructions around the step, where the worker no longer catches it.
-            if not self._interrupts.signal:
-                raise
-            outcome = stopped_outcome(error)
-        self._take(flight, outcome)
+        if not place.worker:
+            self._facts.begin()  # as long as it lasts, this process is the step's
+        landed = self._attempts.run(task)
+        if landed is not None:
+            self._take(flight, landed)
+        else:
+            self._facts.begin()
 
-    def _take(self, flight: Flight, outcome: Outcome) -> None:
+    def _stopped(self, flight: Flight, error: BaseException) -> Landed:
+        """Return what becomes of a step that is stopped while no attempt of it runs."""
+        landed = Landed(flight.task.position, stopped_outcome(error), flight.log_end, flight.worker)
+        return self._attempts.end_early(flight.task, landed)
+
+    def _take(self, flight: Flight, landed: Landed) -> None:
         """Record what became of an attempt."""
-        task = flight.task
-        self._log_end = self._log.position()
+        task, outcome = flight.task, landed.outcome
+        flight.worker, flight.log_end = landed.worker, landed.log_end
         if self._interrupts.signal and outcome.status is StepStatus.FAILED:
             # The step turned the signal into an exception of its own, as a run that it started does.
             outcome.status = StepStatus.CANCELLED
         if outcome.status is StepStatus.FAILED and outcome.again_after_s is not None:
-            self._try_again(flight, outcome, outcome.again_after_s)
-            return
-        if outcome.status is StepStatus.CANCELLED:
-            self._interrupts.signal = self._interrupts.signal or "SIGINT"
-            self._interrupts.reason = self._interrupts.reason or self._interrupts.signal
+            if not self._is_killing():
+                self._try_again(flight, outcome, outcome.again_after_s)
+                return
+            landed = self._attempts.end_early(task, landed)
+        if outcome.status is StepStatus.CANCELLED and not self._is_killing():
+            self._interrupts.note_stop("SIGINT")
             self._interrupts.end_children()
-            self._recorder.record(RunMoved(now(), RunStatus.CANCELLING, self._interrupts.reason))
-        if flight.note:
-            outcome.recorded.warnings.append(flight.note)
-        del self._flights[task.position]
+            self._cancel()
+        outcome.recorded.warnings += flight.notes
+        self._flights.end(flight)
         if outcome.status is StepStatus.COMPLETED:
-            self._end_well(flight, outcome)
+            self._end_well(flight, landed)
         else:
-            self._end_badly(flight, outcome)
+            self._end_badly(flight, landed)
         name = task.spec.name
         detail = f"{outcome.failure.type}: {outcome.failure.message}" if outcome.failure else ""
         self._reporter.step_finished(name, outcome.status, now() - flight.started_at, detail)
         for warning in outcome.recorded.warnings:
             self._reporter.warn(f"{name}: {warning}")
         self._end_child(task.position, outcome.failure)
-        if 0 < self._facts_at <= time.monotonic():
-            self._look_for_facts()
+        self._facts.look()
 
     def _try_again(self, flight: Flight, outcome: Outcome, delay_s: float) -> None:
         task, failure = flight.task, outcome.failure
         assert failure is not None
-        self._recorder.record(StepRetrying(now(), task.position, task.attempt, failure, delay_s, self._log_end))
+        self._recorder.record(StepRetrying(now(), task.position, task.attempt, failure, delay_s, flight.log_end))
         self._reporter.step_retrying(task.spec.name, task.attempt, failure, delay_s)
-        flight.task = msgspec.structs.replace(task, attempt=task.attempt + 1, tries=task.tries + 1)
-        heappush(self._delayed, (time.monotonic() + delay_s, task.position))
+        flight.is_isolated = flight.is_isolated or bool(failure.signal)
+        self._flights.try_again(flight, delay_s)
 
-    def _end_well(self, flight: Flight, outcome: Outcome) -> None:
-        position = flight.task.position
-        self._recorder.record(finished_event(flight, outcome, self._log_end, self._changed_file(flight)))
+    def _end_well(self, flight: Flight, landed: Landed) -> None:
+        position, outcome = flight.task.position, landed.outcome
+        changed = changed_file(flight, self._manifests, self._site.root)
+        self._recorder.record(finished_event(flight, landed, changed))
         if outcome.recorded.has_checkpoint or flight.task.attempt > 1:
             self._forget_checkpoints((position,))
         self._keep(position, [(record.name, record.manifest) for record in outcome.outputs if not record.saved])
@@ -331,12 +328,11 @@ class Driver:
                 self._shared[position, output] = value
 
     def _forget_checkpoints(self, finished: Iterable[int]) -> None:
-        folder = live_folder(self._site.home, self._services.run.id)
-        artifacts.checkpoints.forget(folder, (self._graph.steps[position].name for position in finished))
+        artifacts.checkpoints.forget(self._folder, (self._graph.steps[position].name for position in finished))
 
-    def _end_badly(self, flight: Flight, outcome: Outcome) -> None:
-        position = flight.task.position
-        self._recorder.record(failed_event(flight, outcome, self._log_end))
+    def _end_badly(self, flight: Flight, landed: Landed) -> None:
+        position, outcome = flight.task.position, landed.outcome
+        self._recorder.record(failed_event(flight, landed))
         self._block(position)
         is_failure = outcome.status is StepStatus.FAILED and not self._maps.tolerates(position)
         if self._failed is None and is_failure:
@@ -348,15 +344,6 @@ class Driver:
         self._forget_read(position)
         for child in never:
             self._end_child(child)
-
-    def _changed_file(self, flight: Flight) -> str:
-        """Return what to say when a file that the step read changed since it was digested."""
-        task, before = flight.task, flight.inputs.digests
-        if not task.live.files and not task.options.cache_files:
-            return ""
-        after = read_inputs(task.spec, task.options, task.live.files, self._manifests, self._site.root)
-        changed = [label for label, text in before.items() if after.digests.get(label) != text]
-        return f"{', '.join(changed)} changed while the step ran" if changed else ""
 
     def _keep(self, position: int, outputs: Iterable[tuple[str, Manifest]]) -> None:
         """Note that a step is done; keep its outputs for as long as a step will read them."""
@@ -393,28 +380,8 @@ class Driver:
         for cause, positions in never.items():
             self._recorder.record(StepsSkipped(now(), tuple(positions), cause))
 
-    def _gather(self) -> Gathering:
-        """Begin, once for the run, to find out what it is made from; git works while the first step does."""
-        if self._gathering is None:
-            self._gathering = provenance.gather.start_gathering(
-                self._site.root, self._site.blobs, program=program_file(), snapshot=self._snapshot
-            )
-            self._facts_at = time.monotonic() + FACTS_EVERY_S
-        return self._gathering
-
-    def _look_for_facts(self) -> None:
-        """Record what the run is made from as soon as it is known, so that a run whose driver dies has it too."""
-        self._facts_at = time.monotonic() + FACTS_EVERY_S
-        facts = self._gather().poll()
-        if facts is not None:
-            self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
-            self._facts_at = -math.inf
-
     def _finish(self) -> Verdict:
-        gathering = self._gather()
-        if self._facts_at > 0:
-            facts = gathering.wait(self._interrupts.is_stopped)
-            self._recorder.record(RunFacts(now(), facts.facts, facts.blobs))
+        self._facts.finish(self._interrupts.is_stopped)
         failed_step, outcome = self._failed or (-1, None)
         if self._interrupts.signal:
             status = RunStatus.CANCELLED

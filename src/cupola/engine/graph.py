@@ -105,9 +105,10 @@ class Graph:
                 return position
         return None
 
-    def count_ready(self) -> int:
-        """Return how many steps can start now."""
-        return len(self._ready)
+    def give_back(self, position: int) -> None:
+        """Note that a step that was taken has not started and can still start."""
+        self._state[position] = WAITING
+        heappush(self._ready, self._orders[position])
 
     def finish(self, position: int) -> None:
         """Note that a step's outputs exist: what waited for it may be ready."""

@@ -1,16 +1,18 @@
 """Ctrl-C and SIGTERM while a run is driven: the running step is stopped, the record is finished, nothing else is hurt.
 
-A signal raises only inside a step (or hook); while the driver does its bookkeeping it is only noted.
+A signal raises only inside a step (or hook); while the driver does its bookkeeping, or waits for workers, it is only
+noted, and ends the wait.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -21,6 +23,7 @@ from cupola.failures import Terminated
 from cupola.runlock import asked_to_cancel
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMED = 5
 LOOK_EVERY_S = 0.1
 """How often a driver looks whether another process asked its run to stop, in seconds."""
 
@@ -31,17 +34,20 @@ class Interrupts:
     Attributes:
         signal: Name of the first signal, empty while there was none.
         reason: Who or what wanted the run to stop; empty while nobody did.
+        count: How many signals came.
         are_taken: Whether signals are taken over, so that SIGTERM stops the run.
     """
 
     def __init__(self, folder: Path) -> None:
         self.signal = ""
         self.reason = ""
+        self.count = 0
         self.are_taken = False
         self._folder = folder
         self._look_at = 0.0
         self._running = ""
         self._handlers: dict[int, Any] = {}
+        self._wake: tuple[int, int] | None = None
         self._children_before = descendants(os.getpid())
 
     def install(self) -> None:
@@ -66,6 +72,10 @@ class Interrupts:
         self._handlers = {}
         if self in _active:
             _active.remove(self)
+        if self._wake is not None:
+            wake, self._wake = self._wake, None
+            for end in wake:
+                os.close(end)
 
     def look(self) -> None:
         """Take note when another process asked the run to stop; looks at most every tenth of a second."""
@@ -77,10 +87,48 @@ class Interrupts:
         if self.reason:
             self.signal = "SIGTERM"
 
+    def note_stop(self, name: str) -> None:
+        """Take note that the run is to stop as if by a signal, unless it is to stop already."""
+        self.signal = self.signal or name
+        self.reason = self.reason or self.signal
+
     def is_stopped(self) -> bool:
         """Tell whether the run is to stop, by a signal or by another process's wish."""
         self.look()
         return bool(self.signal)
+
+    def wake_files(self) -> tuple[int, ...]:
+        """Return what can be read once a signal came, for who waits; nothing where signals aren't taken over."""
+        if self._wake is None and self._handlers:
+            self._wake = os.pipe()
+            for end in self._wake:
+                os.set_blocking(end, False)
+        return self._wake[:1] if self._wake is not None else ()
+
+    def clear_wake(self) -> None:
+        """Take out of `wake_files` what is in there."""
+        if self._wake is not None:
+            with suppress(BlockingIOError):
+                os.read(self._wake[0], 512)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until a signal comes."""
+        poll = select.poll()
+        for file in self.wake_files():
+            poll.register(file, select.POLLIN)
+        poll.poll(seconds * 1000)
+        self.clear_wake()
+
+    def exception(self) -> BaseException:
+        """Return what stands for the signal in the record of a step that it stopped."""
+        return _exception_for(self.signal or "SIGTERM")
+
+    def say_stopping(self, names: Sequence[str]) -> None:
+        """Tell people which steps are being stopped."""
+        shown = ", ".join(f"step {name}" for name in names[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        again = "; press Ctrl-C again to stop without clean-up" if self.signal == "SIGINT" else ""
+        _say(f"{self.signal}: stopping {shown}{more}{again}")
 
     @contextmanager
     def stopping(self, what: str) -> Generator[None]:
@@ -94,6 +142,9 @@ class Interrupts:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first = not self.signal
         self._note(number)
+        if self._wake is not None:
+            with suppress(BlockingIOError):
+                os.write(self._wake[1], b"!")
         if not self._running:
             return
         if first:
@@ -102,6 +153,7 @@ class Interrupts:
         raise _exception_for(signal.Signals(number).name)
 
     def _note(self, number: int) -> None:
+        self.count += 1
         if not self.signal:
             self.signal = signal.Signals(number).name
             self.reason = asked_to_cancel(self._folder) or self.signal
@@ -112,9 +164,14 @@ class Interrupts:
 
     def end_children(self) -> None:
         """End the processes that steps of this run started and left behind: SIGTERM, some time, SIGKILL."""
-        end_tree(descendants(os.getpid()) - self._children_before)
+        left = descendants(os.getpid()) - self._children_before
+        for pid in list(spared):
+            left -= {pid, *descendants(pid)}
+        end_tree(left)
 
 
+spared: set[int] = set()
+"""Processes that runs of this process have started for themselves, and end themselves with all below."""
 _active: list[Interrupts] = []
 _registered: list[bool] = []
 _masks: dict[int, Any] = {}

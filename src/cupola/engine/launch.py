@@ -20,11 +20,14 @@ from cupola import artifacts
 from cupola.compiler.compile import Compiled
 from cupola.context import RunInfo
 from cupola.crashes import report_crashes
-from cupola.engine.driver import Desk, Driver, Verdict
+from cupola.engine.concurrency import read_workers
+from cupola.engine.desk import Desk, Verdict
+from cupola.engine.driver import Driver
 from cupola.engine.interrupts import Interrupts
 from cupola.engine.recorder import Recorder
 from cupola.engine.reporter import InOrder, Reporter, Silent
 from cupola.engine.resume import Given, Reached, read_reached
+from cupola.engine.shared_output import SharedOutput
 from cupola.engine.site import Site
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunRecord, RunStatus
@@ -67,23 +70,6 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
-class SharedOutput:
-    """Stands for the log of a run that shares its process with a run in another thread, whose log has all output."""
-
-    warnings = ("another thread of the process drove a run meanwhile: what steps printed is in the log of that run",)
-
-    def position(self) -> int:
-        """Return where the log ends: it is empty."""
-        return 0
-
-    def when_shown(self, action: Callable[[], None]) -> None:
-        """Call something once all that was printed is shown: now."""
-        action()
-
-    def stop(self) -> None:
-        """Do nothing: nothing was begun."""
-
-
 _driving: list[int] = []
 """The threads of this process that drive runs, once for each run; guarded by `_entering`."""
 _entering = allocate_lock()
@@ -106,6 +92,7 @@ def launch_run(
     facts: Mapping[str, str],
     reporter: Reporter,
     given: Given = Given(),  # noqa: B008 — immutable
+    workers: int | None = None,
 ) -> Launched:
     """Run a snapshot to its end in this process.
 
@@ -116,18 +103,21 @@ def launch_run(
         facts: What else is true around the run, such as the program's file.
         reporter: Shows the run; it is closed at the end.
         given: What it takes over from an earlier run.
+        workers: How many worker processes it may have at once; 0 for none, None where nobody says.
 
     Raises:
         ConfigError: A step asks for what this version can't do.
         Unreachable: The store can't be written.
     """
     refuse_later_options(compiled.snapshot)
+    workers = read_workers(workers, compiled.snapshot)
     run = new_id()
     started = _run_started(compiled, site, run, facts)
     info = RunInfo(run, started.name, site.project, started.params)
     moved = _other_source(compiled.snapshot, site)
     with ExitStack() as stack:
         stage = Stage(stack, site, info, audience, reporter)
+        stage.workers = workers
         stage.take(lambda takes_signals: _make_folder(live_folder(site.home, run), takes_signals))
         if given.checkpoints_of:
             artifacts.checkpoints.take_over(run_folder(site.home, given.checkpoints_of), live_folder(site.home, run))
@@ -146,6 +136,7 @@ def resume_run(
     run: RunRecord,
     *,
     by_force: bool = False,
+    workers: int | None = None,
 ) -> Launched:
     """Go on with a run where it stopped, in this process.
 
@@ -156,6 +147,7 @@ def resume_run(
         reporter: Shows the run; it is closed at the end.
         run: The run.
         by_force: Whether it is taken from a driver that lives.
+        workers: As in `launch_run`.
 
     Raises:
         Conflict: A living driver has the run.
@@ -175,6 +167,7 @@ def resume_run(
             raise _completed_meanwhile(run, holder)
         compiled, resumed = rebind(reached)
         refuse_later_options(compiled.snapshot)
+        stage.workers = read_workers(workers, compiled.snapshot)
         desk = stage.begin(reached.epoch + 1, reached.head, resumed, compiled.snapshot)
         verdict = _drive(compiled, site, stage, desk, _given(reached))
     return Launched(run=run.id, verdict=verdict)
@@ -218,6 +211,7 @@ class Stage:
         secure_descriptors()
         self.run = run
         self.audience = audience
+        self.workers: int | None = None
         self._stack = stack
         self._site = site
         self._folder = live_folder(site.home, run.id)
@@ -253,12 +247,14 @@ class Stage:
         self._reporter.run_started(self.run.name, self.run.id, snapshot.pipeline, len(snapshot.steps))
         shows_nothing = isinstance(self._reporter, Silent)
         return Desk(
+            folder=self._folder,
             recorder=self._recorder,
             log=self._capture,
             reporter=self._reporter if shows_nothing else InOrder(self._reporter, self._capture.when_shown),
             interrupts=self._interrupts,
             is_alone=self._is_alone,
             tell_step_hook=lambda hook, moment: self.audience.tell_step_hook(self.run.id, hook, moment),
+            workers=self.workers,
         )
 
     def end(self, verdict: Verdict) -> None:

@@ -17,6 +17,7 @@ import msgspec
 
 from cupola.compiler.source import program_file, program_root
 from cupola.context import PipelineInfo, RunInfo
+from cupola.engine.interrupts import spared
 from cupola.engine.site import Site
 from cupola.engine.wire import (
     Born,
@@ -37,6 +38,7 @@ _READ_BYTES = 64 * 1024
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _CLOSE_S = 4.0
 """How long a nursery may take to end, besides the grace of what it ends."""
+_NURSERY = "cupola.engine.nursery"
 # The decorators come along, since the user's modules import them.
 _PROGRAM = """\
 import sys
@@ -44,7 +46,7 @@ sys.path[:] = [entry for entry in sys.path if entry and entry != {cwd!r}] + [{fo
 import gc
 gc.disable()
 import cupola.authoring.pipelines, cupola.authoring.steps
-from cupola.engine.nursery import main
+from {nursery} import main
 main({control}, {driver})
 """
 
@@ -79,6 +81,7 @@ class Nest:
             self._pid = _spawn(theirs.fileno(), lane)
         finally:
             theirs.close()
+        spared.add(self._pid)
 
     def set_up(self, setup: Setup) -> None:
         """Say what its workers begin with; called once, before `fork`."""
@@ -131,6 +134,7 @@ class Nest:
                 os.kill(self._pid, signal.SIGKILL)
         with suppress(ChildProcessError):  # a step that waits for any child may have got it
             os.waitpid(self._pid, 0)
+        spared.discard(self._pid)
         self.is_gone = True
 
     def _send(self, message: Any) -> None:
@@ -142,14 +146,19 @@ class Nest:
 
 def _spawn(control: int, lane: Lane) -> int:
     number = 3 if control != 3 else 4
-    text = _PROGRAM.format(cwd=_cwd(), folder=_OWN_FOLDER, control=number, driver=os.getpid())
+    text = _PROGRAM.format(cwd=_cwd(), folder=_OWN_FOLDER, nursery=_NURSERY, control=number, driver=os.getpid())
     python = lane.python or sys.executable
+    # In a session of its own from the first moment: the terminal's signals are the driver's to pass on.
     actions = [
         (os.POSIX_SPAWN_DUP2, control, number),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
     ]
     flags = [] if lane.python else _interpreter_flags()
-    return os.posix_spawn(python, [python, *flags, "-c", text], os.environ, file_actions=actions, setsigmask=())
+    words = [python, *flags, "-c", text]
+    try:
+        return os.posix_spawn(python, words, os.environ, file_actions=actions, setsigmask=(), setsid=True)
+    except NotImplementedError:  # where the system can't, it begins one itself
+        return os.posix_spawn(python, words, os.environ, file_actions=actions, setsigmask=())
 
 
 def _cwd() -> str:

@@ -13,15 +13,14 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from cupola.compiler.stepcompile import LiveStep
-from cupola.context import PipelineInfo, Recorded, RunInfo
-from cupola.engine.deaths import dead_outcome, memory_kills, overdue_outcome, stopped_attempt
+from cupola.context import PipelineInfo, RunInfo
+from cupola.engine.deaths import ended_outcome, memory_kills
 from cupola.engine.nest import OWN, Lane, Nest, make_setup
 from cupola.engine.orders import order_of, outcome_of
 from cupola.engine.processes import GRACE_S
 from cupola.engine.recipes import changed_code, make_recipe
+from cupola.engine.results import Landed, Place, failed_outcome
 from cupola.engine.site import Site
 from cupola.engine.slots import Slot, boot_ticks, is_readable
 from cupola.engine.wire import (
@@ -40,7 +39,6 @@ from cupola.engine.wire import (
 )
 from cupola.engine.worker_echo import WorkerEcho
 from cupola.entities.run import StepStatus
-from cupola.event import Usage
 from cupola.failures import describe_failure
 from cupola.loglines import log_size
 from cupola.worker import Outcome, Task
@@ -49,22 +47,6 @@ _READ_BYTES = 256 * 1024
 _ECHO_S = 0.1
 _CUT_S = 0.2
 """How long a worker whose link ended is given to die before its step is taken to have closed the link."""
-
-
-class Started(msgspec.Struct, frozen=True):
-    """Where an attempt was started: the number of its worker, and where in that one's log its output begins."""
-
-    worker: int
-    log: int
-
-
-class Landed(msgspec.Struct, frozen=True):
-    """An attempt that is over: its step's position, what became of it, where its output ends in its worker's log."""
-
-    position: int
-    outcome: Outcome
-    log_end: int
-    worker: int
 
 
 class Pool:
@@ -114,8 +96,8 @@ class Pool:
         """Return how many attempts are under way."""
         return len(self._busy)
 
-    def start(self, task: Task, extra_env: Mapping[str, str] | None = None, python: Lane | None = None) -> Started:
-        """Run an attempt in a worker; `free` must not be 0.
+    def place(self, task: Task, extra_env: Mapping[str, str] | None = None, python: Lane | None = None) -> Place:
+        """Choose the worker of an attempt, which `run` then starts; `free` must not be 0.
 
         Args:
             task: The attempt.
@@ -126,16 +108,21 @@ class Pool:
             CupolaError: The step's function can neither be imported by a worker nor be sent to one.
         """
         lane, env = python or OWN, dict(extra_env or {})
-        key = self._recipe_key(task)
+        self._recipe_key(task)
         slot = self._find_slot(lane, env)
         slot.task = task
         slot.log_start = slot.log_end
         slot.started = boot_ticks()
         self._busy[task.position] = slot
+        return Place(slot.number, slot.log_start)
+
+    def run(self, position: int) -> None:
+        """Start the attempt of a step in the worker that `place` chose."""
+        slot = self._busy[position]
+        assert slot.task is not None
         if self._echo is not None:
-            self._echo.begin(slot.number, task.spec.name, slot.log_start)
-        self._order(slot, key)
-        return Started(slot.number, slot.log_start)
+            self._echo.begin(slot.number, slot.task.spec.name, slot.log_start)
+        self._order(slot, self._recipe_key(slot.task))
 
     def wait(self, timeout_s: float | None, wake: Sequence[int] = ()) -> list[Landed]:
         """Return the attempts that are over, once there is one, the time is up, or a descriptor can be read.
@@ -167,11 +154,14 @@ class Pool:
     def stop(self, positions: Collection[int], grace_s: float = GRACE_S) -> None:
         """Stop attempts: the step sees `Terminated`; after the grace it and all that it started are killed.
 
-        They land as cancelled, by `wait`.
+        They land as cancelled, by `wait`. Called again with a shorter grace it shortens that of those still there.
         """
         for position in positions:
             slot = self._busy.get(position)
-            if slot is not None:
+            if slot is not None and slot.ending and slot.pid and grace_s < slot.grace_s:
+                slot.grace_s = grace_s
+                self._nests[slot.lane].end(slot.pid, grace_s, slot.started)
+            elif slot is not None:
                 self._end(slot, "stopped", grace_s)
 
     def close(self, grace_s: float = GRACE_S) -> None:
@@ -326,10 +316,7 @@ class Pool:
                 return
         except Exception as other:  # sending by value may fail in any way that a user's object can
             error = other
-        failure = describe_failure(error, self._site.root)
-        self._land(
-            slot, Outcome(status=StepStatus.FAILED, recorded=Recorded(), usage=Usage(), failure=failure, error=error)
-        )
+        self._land(slot, failed_outcome(error, describe_failure(error, self._site.root)))
 
     def _hear_nursery(self, lane: Lane, nest: Nest, message: Born | Died | Ended) -> None:
         if isinstance(message, Born):
@@ -392,20 +379,8 @@ class Pool:
 
     def _land_ended(self, slot: Slot) -> None:
         """Land an attempt whose processes are gone."""
-        task, died = slot.task, slot.died
-        assert task is not None
-        assert died is not None
         slot.log_end = max(slot.log_end, log_size(self._folder, slot.number))
-        usage = Usage(died.cpu_s, died.peak_bytes)
-        outcome = slot.outcome
-        if slot.ending == "stopped":
-            outcome = stopped_attempt(outcome, usage)
-        elif outcome is None and slot.ending == "overdue":
-            outcome = overdue_outcome(task, usage)
-        elif outcome is None:
-            log = slot.number, slot.log_start, slot.log_end
-            kills = memory_kills() - self._kills
-            outcome = dead_outcome(task, died, self._folder, log, kills=kills, is_cut=slot.ending == "cut")
+        outcome = ended_outcome(slot, self._folder, memory_kills() - self._kills)
         self._close_link(slot)
         del self._slots[slot.number]
         self._land(slot, outcome)

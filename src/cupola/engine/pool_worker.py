@@ -25,6 +25,7 @@ from cupola.compiler.stepcompile import LiveStep
 from cupola.context import Recorded
 from cupola.crashes import report_crashes
 from cupola.engine import carried
+from cupola.engine.concurrency import enter_worker
 from cupola.engine.recipes import follow_recipe
 from cupola.engine.results import stopped_outcome
 from cupola.engine.site import artifact_access
@@ -80,6 +81,7 @@ def serve(setup: Setup, number: int, link: int, env: Mapping[str, str]) -> None:
 
 def _enter(setup: Setup) -> None:
     """Make this process what the driver's was when the run began."""
+    enter_worker()
     if setup.path:
         sys.path[:] = setup.path
     sys.argv[:] = setup.argv

@@ -54,6 +54,21 @@ class Recorder:
         if time.monotonic() - self._projected_at >= PROJECT_EVERY_S:
             self.project()
 
+    def due_s(self) -> float | None:
+        """Return the seconds until the store is to be brought up to date; None when it is."""
+        return max(0.0, self._projected_at + PROJECT_EVERY_S - time.monotonic()) if self._pending else None
+
+    def keep_up(self) -> None:
+        """Bring the store up to date if that is due, and see that the run is still this driver's; for those who wait.
+
+        Raises:
+            Fenced: Another driver took the run over meanwhile.
+        """
+        if self._lock.is_lost():
+            raise fenced(self._journal.folder)
+        if self.due_s() == 0.0:
+            self.project()
+
     def project(self) -> None:
         """Bring the store up to date; when it can't be written, its readers will."""
         self._end_in_child()

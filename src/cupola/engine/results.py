@@ -8,30 +8,38 @@ import msgspec
 
 from cupola.context import Recorded
 from cupola.engine.cache import Inputs
+from cupola.engine.flights import Flight
 from cupola.entities.run import Failure, StepStatus
 from cupola.event import StepCached, StepFailed, StepFinished, Usage
 from cupola.failures import describe_failure
 from cupola.ids import now
 from cupola.store import CacheEntry
-from cupola.worker import Outcome, Task
+from cupola.worker import Outcome
 
 
-class Flight(msgspec.Struct):
-    """A step between its first start and its end.
+class Place(msgspec.Struct, frozen=True):
+    """Where an attempt runs: the number of its worker, 0 for the driver's own process, and where its log stands."""
+
+    worker: int
+    log: int
+
+
+class Landed(msgspec.Struct, frozen=True):
+    """An attempt that is over.
 
     Attributes:
-        task: The attempt that runs, or ran last.
-        inputs: What the step reads.
-        verified: An earlier result that this one is to be compared with.
-        note: What is to be said of an earlier result that couldn't be used.
-        started_at: When the first attempt of this driver began.
+        position: Its step.
+        outcome: What became of it.
+        log_end: Where its output ends in the log of its worker.
+        worker: Number of its worker; 0 for the driver's own process.
+        told: Parts of the driver's log that hooks of a step in a worker printed.
     """
 
-    task: Task
-    inputs: Inputs
-    verified: CacheEntry | None
-    note: str
-    started_at: float
+    position: int
+    outcome: Outcome
+    log_end: int
+    worker: int
+    told: tuple[tuple[int, int], ...] = ()
 
 
 def cached_event(position: int, inputs: Inputs, entry: CacheEntry) -> StepCached:
@@ -41,15 +49,15 @@ def cached_event(position: int, inputs: Inputs, entry: CacheEntry) -> StepCached
     )
 
 
-def finished_event(flight: Flight, outcome: Outcome, log: int, changed: str) -> StepFinished:
+def finished_event(flight: Flight, landed: Landed, changed: str) -> StepFinished:
     """Return the event of a step that went well.
 
     Args:
         flight: The step.
-        outcome: What its last attempt handed back.
-        log: Where its output ends.
+        landed: Its last attempt.
         changed: What to say of a file that changed while the step read it, else empty.
     """
+    outcome = landed.outcome
     task, inputs, recorded = flight.task, flight.inputs, outcome.recorded
     uncacheable = inputs.reason or changed
     if changed:
@@ -70,19 +78,21 @@ def finished_event(flight: Flight, outcome: Outcome, log: int, changed: str) -> 
         attempt=task.attempt,
         outputs=outcome.outputs,
         inputs=inputs.digests,
-        log=log,
+        log=landed.log_end,
         usage=outcome.usage,
         inputs_key=inputs.key if may_write and not uncacheable else "",
         uncacheable=uncacheable if may_write else "",
         expires_at=ended + expires_s if expires_s is not None else 0.0,
         used=tuple(recorded.used),
         warnings=tuple(recorded.warnings),
+        told=landed.told,
         **_side_effects(recorded),
     )
 
 
-def failed_event(flight: Flight, outcome: Outcome, log: int) -> StepFailed:
-    """Return the event of a step whose last attempt failed or was stopped; `log` is where its output ends."""
+def failed_event(flight: Flight, landed: Landed) -> StepFailed:
+    """Return the event of a step whose last attempt failed or was stopped."""
+    outcome = landed.outcome
     assert outcome.failure is not None
     return StepFailed(
         at=now(),
@@ -91,10 +101,11 @@ def failed_event(flight: Flight, outcome: Outcome, log: int) -> StepFailed:
         attempt=flight.task.attempt,
         status=outcome.status,
         inputs=flight.inputs.digests,
-        log=log,
+        log=landed.log_end,
         usage=outcome.usage,
         saved=outcome.outputs,
         warnings=tuple(outcome.recorded.warnings),
+        told=landed.told,
         **_side_effects(outcome.recorded),
     )
 

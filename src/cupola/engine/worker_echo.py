@@ -27,34 +27,32 @@ class WorkerEcho:
     Args:
         folder: The run's folder.
         show: Takes bytes and their stream.
-        dim: Whether names are dimmed.
     """
 
-    def __init__(self, folder: Path, show: Show, dim: bool) -> None:
+    def __init__(self, folder: Path, show: Show) -> None:
         self._folder = folder
         self._show = show
-        self._dim = dim
         self._copies: dict[int, _Copy] = {}
 
     def begin(self, worker: int, name: str, at: int) -> None:
-        """Note that a step begins in a worker, whose log ends here now."""
+        """Note that a step begins in a worker, whose log ends here now; it gets its name once it isn't the only one."""
         copy = self._copies.get(worker)
         if copy is None:
             copy = self._copies[worker] = _Copy(self._folder, worker, self._show, at)
-        label = printable(name)
-        copy.prefix = (f"\x1b[2m[{label}]\x1b[0m " if self._dim else f"[{label}] ").encode()
+        copy.prefix = f"[{printable(name)}] ".encode()
+        copy.is_named = False
 
     def copy(self, several: bool) -> None:
         """Show what has come, as far as the workers have noted which stream it was."""
         for copy in self._copies.values():
-            copy.is_named = several
+            copy.is_named = copy.is_named or several
             copy.go_on(None)
 
     def finish(self, worker: int, end: int, several: bool) -> None:
         """Show the rest of what a step printed."""
         copy = self._copies.get(worker)
         if copy is not None:
-            copy.is_named = several
+            copy.is_named = copy.is_named or several
             copy.go_on(end)
             copy.end_lines()
 

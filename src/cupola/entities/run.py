@@ -104,6 +104,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         log: Byte range of its output in the log of its worker.
         failure: None when it went well.
         worker: Number of the worker that ran it; 0 for the driver's own process.
+        told: Parts of the driver's log that the step's hooks printed, when it ran in a worker.
     """
 
     number: int
@@ -112,6 +113,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     log: tuple[int, int] = (0, 0)
     failure: Failure | None = None
     worker: int = 0
+    told: tuple[tuple[int, int], ...] = ()
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -124,7 +124,8 @@ def read_history(detail: StepDetail) -> History:
             case StepRetrying():
                 _end_attempt(attempts, event.at, event.log, event.failure)
             case StepFinished() | StepFailed():
-                _end_attempt(attempts, event.at, event.log, event.failure if isinstance(event, StepFailed) else None)
+                failure = event.failure if isinstance(event, StepFailed) else None
+                _end_attempt(attempts, event.at, event.log, failure, event.told)
                 made += event.saved if isinstance(event, StepFailed) else event.outputs
                 outcome = event
             case StepCached():
@@ -134,9 +135,15 @@ def read_history(detail: StepDetail) -> History:
     return History(tuple(attempts), outcome, tuple(made))
 
 
-def _end_attempt(attempts: list[AttemptRecord], at: float, log: int, failure: Failure | None) -> None:
+def _end_attempt(
+    attempts: list[AttemptRecord],
+    at: float,
+    log: int,
+    failure: Failure | None,
+    told: tuple[tuple[int, int], ...] = (),
+) -> None:
     last = attempts.pop() if attempts else AttemptRecord(1, at, None, (log, log))
-    attempts.append(AttemptRecord(last.number, last.started_at, at, (last.log[0], log), failure, last.worker))
+    attempts.append(AttemptRecord(last.number, last.started_at, at, (last.log[0], log), failure, last.worker, told))
 
 
 def outline(snapshot: str, data: bytes) -> StepNames:
