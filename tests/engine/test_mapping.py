@@ -30,6 +30,12 @@ from cupola import (
 pytestmark = pytest.mark.feature("ENG-03")
 
 
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Steps of these tests note in lists of the test what they did; test_workers.py maps in workers.
+    monkeypatch.setenv("CUPOLA_WORKERS", "0")
+
+
 def statuses(run: Run) -> dict[str, str]:
     return {name: str(one.status) for name, one in run.steps.items()}
 

@@ -365,6 +365,41 @@ def fails() -> int:
     raise OSError("no luck")
 
 
+@pytest.mark.feature("ENG-01", "ENG-03")
+def test_children_of_a_mapped_step_share_the_workers_and_follow_on_each_other(run_steps) -> None:
+    run = run_steps(
+        """
+        @step(cache=False)
+        def numbers() -> list[int]:
+            return list(range(6))
+
+        @step(cache=False, retry=Retry(attempts=2, delay=0.0))
+        def inc(x: int) -> int:
+            print("inc", x)
+            if x == 3 and cupola.get_step_context().attempt == 1:
+                os._exit(1)
+            return x + 1
+
+        @step(cache=False)
+        def double(x: int) -> list[int]:
+            return [2 * x, os.getpid()]
+
+        @step(cache=False)
+        def gather(xs: list[list[int]]) -> list[list[int]]:
+            return xs
+
+        @pipeline
+        def p() -> list[list[int]]:
+            return gather(double.map(inc.map(numbers())))
+        """
+    )
+    assert set(states(run).values()) == {"completed"}
+    assert [value for value, _pid in run.output.load()] == [2, 4, 6, 8, 10, 12]
+    assert len({pid for _value, pid in run.output.load()}) > 1
+    assert str(run.logs(step="inc[4]")) == "inc 4"
+    assert len(run.steps["inc[3]"].attempts) == 2
+
+
 # Limits and deaths.
 
 
