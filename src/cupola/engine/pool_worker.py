@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import sys
+from _thread import get_ident
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -103,7 +104,8 @@ class _Worker:
         self._blobs = Blobs(Path(setup.home), sync=setup.sync)
         self._recipes: dict[int, Recipe] = {}
         self._steps: dict[int, LiveStep] = {}
-        os.register_at_fork(after_in_child=self._be_child)
+        self._masks: dict[int, Any] = {}
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._be_child)
         self.capture: Capture = start_capture(Path(setup.folder), DescriptorSink(None, None), worker=number)
         report_crashes()
         self._peaks = _open_peaks()
@@ -244,6 +246,13 @@ class _Worker:
             # The step closed all descriptors, or the driver is gone: nobody can be told.
             os._exit(LINK_LOST)
 
+    def _hold(self) -> None:
+        """Let signals wait until a new child has handlers of its own: Python forgets what comes to it before that."""
+        self._masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident()))
+
     def _be_child(self) -> None:
         """Be a forked child of a step: signals do what they would do without the run, and the link is the parent's."""
         for number, handler in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
@@ -251,6 +260,7 @@ class _Worker:
                 signal.signal(number, handler)
         with suppress(OSError):
             os.close(self._link)
+        self._release()
 
 
 class _LateStore:
