@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cupola import engine
+from cupola.compiler.stepcompile import LiveStep
 from cupola.engine.desk import Desk
 from cupola.engine.processes import GRACE_S
 from cupola.engine.results import Landed, Place, stopped_outcome
 from cupola.engine.site import Site
-from cupola.entities.run import Failure, StepStatus
+from cupola.entities.run import StepStatus
 from cupola.errors import CupolaError
 from cupola.middleware.attempt import Moment
 from cupola.middleware.hooks import call_hook
@@ -86,7 +87,8 @@ class Attempts:
             return self._run_here(task)
         assert self._pool is not None
         if task.tries == 1:
-            self._tell("on_start", task, StepStatus.RUNNING, None)
+            moment = Moment(task.position, task.spec.name, StepStatus.RUNNING, task.attempt)
+            self._tell("on_start", task.live, moment)
         self._pool.run(task.position)
         return None
 
@@ -98,12 +100,17 @@ class Attempts:
             return []
         landed = self._pool.wait(timeout_s, interrupts.wake_files())
         interrupts.clear_wake()
-        return [self._end(one) for one in landed]
+        return [self._land(one) for one in landed]
 
     def end_early(self, task: Task, landed: Landed) -> Landed:
         """Call the hooks of a step that was to be tried again, which isn't done now; return its last attempt."""
         landed.outcome.again_after_s = None
-        return self._tell_end(task, landed)
+        return self._end(task, landed)
+
+    def tell_end(self, live: LiveStep, moment: Moment) -> None:
+        """Call the hooks of a step that is over and whose function wasn't called in this process."""
+        for event in _ENDS.get(moment.status, ("on_end",)):
+            self._tell(event, live, moment)
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """Stop all attempts that run in workers; a second call with a shorter grace shortens it."""
@@ -152,15 +159,14 @@ class Attempts:
         self.log_end = self._desk.log.position()
         return self._with_told(Landed(task.position, outcome, self.log_end, 0))
 
-    def _end(self, landed: Landed) -> Landed:
-        """Call the hooks of a step that ran in a worker, if it is over with this attempt."""
+    def _land(self, landed: Landed) -> Landed:
         task = self._away.pop(landed.position)
-        return landed if landed.outcome.again_after_s is not None else self._tell_end(task, landed)
+        return landed if landed.outcome.again_after_s is not None else self._end(task, landed)
 
-    def _tell_end(self, task: Task, landed: Landed) -> Landed:
+    def _end(self, task: Task, landed: Landed) -> Landed:
         outcome = landed.outcome
-        for event in _ENDS.get(outcome.status, ("on_end",)):
-            self._tell(event, task, outcome.status, outcome.failure)
+        moment = Moment(task.position, task.spec.name, outcome.status, task.attempt, outcome.failure)
+        self.tell_end(task.live, moment)
         return self._with_told(landed)
 
     def _with_told(self, landed: Landed) -> Landed:
@@ -169,18 +175,17 @@ class Attempts:
             return landed
         return msgspec.structs.replace(landed, told=tuple(self._told.pop(landed.position)))
 
-    def _tell(self, event: str, task: Task, status: StepStatus, failure: Failure | None) -> None:
-        hook = task.live.hooks.get(event)
+    def _tell(self, event: str, live: LiveStep, moment: Moment) -> None:
+        hook = live.hooks.get(event)
         if hook is None:
             return
         log, interrupts = self._desk.log, self._desk.interrupts
         start = log.position()
-        moment = Moment(task.position, task.spec.name, status, task.attempt, failure)
         try:
-            with interrupts.stopping(f"hook {event} of step {task.spec.name}"):
+            with interrupts.stopping(f"hook {event} of step {moment.name}"):
                 call_hook(event, hook, self._desk.tell_step_hook, moment)
         except BaseException:  # the signal that stopped the hook, or one that it made up, stops the run as well
             interrupts.note_stop("SIGINT")
         self.log_end = log.position()
         if self.log_end > start:
-            self._told.setdefault(task.position, []).append((start, self.log_end))
+            self._told.setdefault(moment.position, []).append((start, self.log_end))

@@ -18,7 +18,7 @@ from cupola.engine.cache import CacheLookup, read_inputs
 from cupola.engine.desk import Desk, Verdict
 from cupola.engine.facts import FactFinder
 from cupola.engine.fan import resolve
-from cupola.engine.flights import Flight, Flights, changed_file
+from cupola.engine.flights import Flight, Flights, changed_file, is_drawn
 from cupola.engine.graph import Graph
 from cupola.engine.interrupts import LOOK_EVERY_S
 from cupola.engine.maps import Maps
@@ -71,7 +71,8 @@ class Driver:
             blobs=site.blobs,
             artifacts=open_services(site, desk.recorder.project),
             tell_hook=desk.tell_step_hook,
-            put_back=keep_surroundings() if desk.is_alone else _leave,
+            # Without that, what is there may belong to a step of another thread.
+            put_back=keep_surroundings() if desk.is_alone else lambda: None,
             is_captured=desk.is_alone,
         )
         self._attempts = Attempts(site, desk, services)
@@ -197,7 +198,7 @@ class Driver:
         entry, note = self._maps.kept(position), ""
         if entry is None and not self._maps.is_forced(position):
             entry, note = self._cache.find(spec, options, inputs)
-        if entry is not None and not _is_verified(options.cache_verify):
+        if entry is not None and not is_drawn(options.cache_verify):
             self._recorder.record(cached_event(position, inputs, entry))
             self._facts.begin()
             self._keep(position, [(version.output, version.manifest) for version in entry.outputs if not version.saved])
@@ -394,16 +395,3 @@ class Driver:
         return Verdict(
             status, outcome.error if outcome else None, failed_step, self._interrupts.signal, self._interrupts.reason
         )
-
-
-def _is_verified(share: float) -> bool:
-    """Decide whether a step that is cached runs nevertheless, as so great a share of them is to."""
-    if not share:
-        return False
-    import random  # here, since it is heavy and seldom needed
-
-    return random.random() < share
-
-
-def _leave() -> None:
-    """Put nothing back: what is there may belong to a step of another thread."""

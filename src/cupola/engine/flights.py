@@ -111,3 +111,12 @@ def changed_file(flight: Flight, manifests: Manifests, root: Path) -> str:
     after = read_inputs(task.spec, task.options, task.live.files, manifests, root)
     changed = [label for label, text in before.items() if after.digests.get(label) != text]
     return f"{', '.join(changed)} changed while the step ran" if changed else ""
+
+
+def is_drawn(share: float) -> bool:
+    """Decide whether a step that is cached runs nevertheless, as so great a share of them is to."""
+    if not share:
+        return False
+    import random  # here, since it is heavy and seldom needed
+
+    return random.random() < share
