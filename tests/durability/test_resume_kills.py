@@ -16,13 +16,14 @@ from kill_and_resume import Case
 KILLS = 200 if os.environ.get("CUPOLA_TEST_SIZE") == "full" else 60
 KILLS_PER_RUN = 5
 
-# File in `pipelines/`, and how many of its steps may be in progress at once.
-CASES = {"static": 1, "mapped": 1}
+# File in `pipelines/`, and how many of its steps may be in progress at once: as many as there are workers.
+CASES = {"static": 2, "mapped": 2}
 
 
 @pytest.mark.feature("ENG-03", "ENG-05", "ENG-06", "ENG-08")
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_that_is_killed_again_and_again_is_resumed_to_the_same_result(name, tmp_path, monkeypatch, run_cupola):
+    monkeypatch.setenv("CUPOLA_WORKERS", "2")
     seed = int(os.environ.get("CUPOLA_KILL_SEED", random.randrange(10**6)))
     chance = random.Random(seed)
     quiet = Case(name, tmp_path / "quiet", monkeypatch)

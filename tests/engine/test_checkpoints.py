@@ -247,7 +247,7 @@ def test_a_retry_goes_on_from_the_checkpoint_and_other_steps_have_their_own(home
             raise OSError("again")
         return reached
 
-    @pipeline
+    @pipeline(settings={"local": {"workers": 0}})
     def p() -> None:
         long(1)
         long(10)

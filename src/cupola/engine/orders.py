@@ -23,6 +23,7 @@ def order_of(task: Task, recipe: int, env: Mapping[str, str]) -> Order:
         tries=task.tries,
         manifests=_manifests_of(task),
         env=env,
+        files=task.live.files,
     )
 
 

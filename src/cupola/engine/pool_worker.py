@@ -175,6 +175,8 @@ class _Worker:
             options = msgspec.structs.replace(order.options, env={**order.options.env, **order.env})
         else:
             options = order.options
+        if order.files:
+            live = msgspec.structs.replace(live, files=order.files)
         task = Task(
             position=order.position,
             spec=order.spec,

@@ -128,7 +128,7 @@ class Recipe(msgspec.Struct, frozen=True, array_like=True, tag=21):
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, tag=22):
-    """Run one attempt; fields as in `worker.Task`, `recipe` is the key of the step's recipe."""
+    """Run one attempt; fields as in `worker.Task` and `LiveStep`, `recipe` is the key of the recipe."""
 
     position: int
     recipe: int
@@ -138,6 +138,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, tag=22):
     tries: int
     manifests: tuple[tuple[int, str, Manifest], ...]
     env: Mapping[str, str]
+    files: Mapping[str, str]
 
 
 # From a worker to the driver.
