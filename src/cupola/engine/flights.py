@@ -75,9 +75,9 @@ class Flights:
         heappush(self._delayed, (time.monotonic() + delay_s, task.position))
 
     def next(self) -> Flight | None:
-        """Return the first that could start now, which `take_next` then takes from those that wait."""
+        """Return the first that could start now, which `take_next` then takes from those that wait; retries go first."""
         while self._delayed and self._delayed[0][0] <= time.monotonic():
-            self._queue.append(heappop(self._delayed)[1])
+            self._queue.appendleft(heappop(self._delayed)[1])
         return self._all[self._queue[0]] if self._queue else None
 
     def take_next(self) -> None:
