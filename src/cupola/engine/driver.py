@@ -183,6 +183,7 @@ class Driver:
         waits += [due_s for due_s in (self._flights.due_s(), self._recorder.due_s()) if due_s is not None]
         for landed in self._attempts.wait(min(waits)):
             self._take(self._flights[landed.position], landed)
+        self._facts.look()
         self._recorder.keep_up()
 
     def _start(self, position: int) -> None:

@@ -16,7 +16,8 @@ from cupola.ids import now
 from cupola.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from cupola.engine.provenance.gather import Facts, Gathering
+    from cupola.engine.provenance.facts import Facts
+    from cupola.engine.provenance.gather import Gathering
 
 LOOK_EVERY_S = 0.05
 """How often is looked whether the facts are known, in seconds."""

@@ -75,7 +75,8 @@ class Flights:
         heappush(self._delayed, (time.monotonic() + delay_s, task.position))
 
     def next(self) -> Flight | None:
-        """Return the first that could start now, which `take_next` then takes from those that wait; retries go first."""
+        """Return the first that could start now, which `take_next` then takes from those that wait."""
+        # What was tried before goes before what is new.
         while self._delayed and self._delayed[0][0] <= time.monotonic():
             self._queue.appendleft(heappop(self._delayed)[1])
         return self._all[self._queue[0]] if self._queue else None
