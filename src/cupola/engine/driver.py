@@ -114,7 +114,10 @@ class Driver:
             Whether anything is left to do.
         """
         self._heed()
-        if self._prepare() or self._start_next():
+        is_moved = False
+        while self._prepare():
+            is_moved = True
+        if self._start_next() or is_moved:
             return True
         if not self._flights:
             return False
