@@ -1254,3 +1254,13 @@ def test_a_child_that_overruns_its_timeout_leaves_the_rest_of_its_lot_to_another
     run = lots("overruns", code=1)
     assert Counter(statuses(run).values()) == {"completed": 39, "failed": 2}
     assert all(len(one.attempts) == 1 for one in run.steps.values())
+
+
+def test_runs_are_compared_child_by_child(run_cupola):
+    @pipeline
+    def compared(values: list[int]) -> None:
+        inc.map(values)
+
+    old, new = compared([1, 2]), compared([1, 3])
+    told = json.loads(run_cupola("diff", old.id, new.id, "--json").stdout)
+    assert [(one["name"], one["old"], one["new"]) for one in told["outputs"]] == [("inc[1].output", "3", "4")]
