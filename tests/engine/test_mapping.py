@@ -1149,3 +1149,118 @@ def test_edited_code_holds_for_the_children_that_are_left(tmp_path, run_cupola, 
     done = run_cupola("resume", "last", "--with-current-code")
     assert done.returncode == 0, done.stderr
     assert Client().runs.list()[0].output.load() == [2, 50, 4]
+
+
+# Lots: children that a worker gets at once.
+
+LOTS = """
+import os, pathlib, time
+from cupola import Retry, get_step_context, pipeline, step
+
+HERE = pathlib.Path(__file__).parent
+
+def once(name):
+    try:
+        os.close(os.open(HERE / name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+@step(cache=False)
+def work(x: int) -> int:
+    print(f"child {x}")
+    with open(HERE / "witness", "a") as file:
+        file.write(f"{x}\\n")
+    return x
+
+@step(retry=Retry(attempts=2, delay=0))
+def unsteady(x: int) -> int:
+    if x == 5 and once("raised"):
+        raise ValueError("not yet")
+    if x == 11 and once("died"):
+        os.kill(os.getpid(), 9)
+    return x
+
+@step(cache=False)
+def failing(x: int) -> int:
+    if x == 30:
+        raise ValueError("never 30")
+    time.sleep(0.001)
+    return x
+
+@step(cache=False, timeout=0.5)
+def slow(x: int) -> int:
+    if x == 10:
+        time.sleep(60)
+    return x
+
+@pipeline
+def works() -> list[int]:
+    return work.map(range(100), batch=20)
+
+@pipeline
+def survives() -> list[int]:
+    return unsteady.map(range(60), batch=20)
+
+@pipeline
+def stops() -> list[int]:
+    return failing.map(range(1000), batch=20)
+
+@pipeline(on_error="continue")
+def overruns() -> list[int]:
+    return slow.map(range(40), batch=20)
+"""
+
+
+@pytest.fixture
+def lots(tmp_path: Path, run_cupola: Any) -> Callable[..., Run]:
+    (tmp_path / "lots.py").write_text(LOTS)
+
+    def run(name: str, *, code: int = 0, workers: str = "2") -> Run:
+        done = run_cupola("run", f"lots.py:{name}", "--workers", workers)
+        assert done.returncode == code, done.stdout + done.stderr
+        return Client().runs.list(limit=1)[0]
+
+    return run
+
+
+@pytest.mark.parametrize("workers", ["0", "1", "2"])
+def test_children_of_a_lot_have_records_logs_and_runs_of_their_own(lots, tmp_path, workers):
+    run = lots("works", workers=workers)
+    assert run.output.load() == list(range(100))
+    assert sorted(map(int, (tmp_path / "witness").read_text().split())) == list(range(100))
+    assert [str(run.logs(step=f"work[{number}]")) for number in range(100)] == [f"child {n}" for n in range(100)]
+    assert all(len(run.steps[f"work[{number}]"].attempts) == 1 for number in range(100))
+
+
+def test_a_child_that_fails_or_dies_takes_nothing_of_its_lot_with_it(lots):
+    run = lots("survives")
+    assert run.output.load() == list(range(60))
+    tried = {number: len(run.steps[f"unsteady[{number}]"].attempts) for number in range(60)}
+    assert {number for number, count in tried.items() if count > 1} == {5, 11}
+    assert str(lots("survives").steps["unsteady[7]"].status) == "cached"
+
+
+def test_a_lot_that_has_begun_is_ended_when_a_child_fails_and_no_other_begins(lots):
+    run = lots("stops", code=1)
+    found = Counter(statuses(run).values())
+    assert found["failed"] == 2
+    assert found["skipped"] > 800
+    assert found["completed"] >= 30
+    assert sum(found.values()) == 1001
+
+
+def test_a_child_that_overruns_its_timeout_leaves_the_rest_of_its_lot_to_another_worker(lots):
+    run = lots("overruns", code=1)
+    assert Counter(statuses(run).values()) == {"completed": 39, "failed": 2}
+    assert all(len(one.attempts) == 1 for one in run.steps.values())
+
+
+def test_runs_are_compared_child_by_child(run_cupola):
+    @pipeline
+    def compared(values: list[int]) -> None:
+        inc.map(values)
+
+    old, new = compared([1, 2]), compared([1, 3])
+    told = json.loads(run_cupola("diff", old.id, new.id, "--json").stdout)
+    assert [(one["name"], one["old"], one["new"]) for one in told["outputs"]] == [("inc[1].output", "3", "4")]

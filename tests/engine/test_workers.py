@@ -524,6 +524,68 @@ def test_what_runs_at_a_failure_ends_as_on_error_says(run_steps, mode, slow, lat
     assert states(run) == {"bad": "failed", "needs": "skipped", "slow": slow, "later": later}
 
 
+HOSTILE = {
+    "closes": ("os.close(1); os.close(2); sys.stdout.close(); return 1", "completed", ""),
+    "closes_all": ("os.closerange(3, 4096); return 1", "failed", "closed the descriptors"),
+    "forks": ("os.fork(); return 1", "completed", ""),
+    "moves": ("os.chdir('/'); os.environ.clear(); sys.path.clear(); return 1", "completed", ""),
+    "ignores": ("[signal.signal(n, signal.SIG_IGN) for n in (2, 15, 17, 14)]; return 1", "completed", ""),
+    "leaves_thread": ("threading.Thread(target=time.sleep, args=(600,)).start(); return 1", "completed", ""),
+    "leaves_child": ("subprocess.Popen(['sleep', '600'], start_new_session=True); return 1", "completed", ""),
+    "exits": ("sys.exit(3)", "failed", "SystemExit: 3"),
+    "exits_at_once": ("os._exit(0)", "failed", "exit code 0"),
+    "prints": ("os.write(1, bytes(range(256))); sys.stdout.buffer.write(b'\\xff\\x00'); return 1", "completed", ""),
+    "fills": (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30)); return len(b'x' * 2**31)",
+        "failed", "MemoryError",
+    ),
+    "recurses": ("sys.setrecursionlimit(10**9); return smash()", "failed", "SIGSEGV"),
+    "aborts": ("os.abort()", "failed", "SIGABRT"),
+    "interrupts_itself": ("signal.alarm(1); time.sleep(60)", "failed", "SIGALRM"),
+}  # fmt: skip
+
+
+@needs_linux
+@pytest.mark.feature("ENG-01", "ENG-02", "ENG-08")
+def test_hostile_steps_harm_no_other_and_the_record_tells_what_happened(run_steps, run_cupola) -> None:
+    steps = "\n".join(
+        f"        @step(cache=False)\n        def {name}() -> int:\n            {body}\n"
+        for name, (body, _status, _words) in HOSTILE.items()
+    )
+    calls = "\n".join(f"            {name}()\n            good()" for name in HOSTILE)
+    run = run_steps(
+        f"""
+        def smash():
+            import itertools
+            chain = iter([1])
+            for _ in range(10**6):
+                chain = itertools.chain(chain)
+            return next(chain)
+
+{steps}
+        @step(cache=False)
+        def good() -> str:
+            print("good output")
+            return os.getcwd() + str("PATH" in os.environ)
+
+        @pipeline(on_error="continue")
+        def p():
+{calls}
+        """
+    )
+    for name, (_body, status, words) in HOSTILE.items():
+        found = run.steps[name]
+        assert str(found.status) == status, (name, found.error)
+        assert words in str(found.error)
+    good = [one for name, one in run.steps.items() if name.startswith("good")]
+    assert {str(one.status) for one in good} == {"completed"}
+    assert {one.output.load() for one in good} == {good[0].output.load()}
+    assert good[0].output.load().endswith("True")
+    assert all("good output" in str(one.logs()) for one in good)
+    done = run_cupola("doctor", "store")
+    assert done.returncode == 0, done.stdout
+
+
 # Stopping.
 
 STOPPABLE = """

@@ -9,7 +9,7 @@ import msgspec
 
 from cupola import values
 from cupola.client.describe import took
-from cupola.client.views import Run
+from cupola.client.views import ArtifactVersion, Run
 from cupola.engine.explain import part_text
 
 
@@ -92,6 +92,7 @@ def _outputs(old: Run, new: Run) -> tuple[Difference, ...]:
             for step, view in run.steps.items()
             if view.status.has_outputs
             for name, version in view.outputs.items()
+            if isinstance(version, ArtifactVersion)  # what a mapped step puts out is told of its children
         }
         for run in (old, new)
     ]

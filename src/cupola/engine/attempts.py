@@ -6,6 +6,7 @@ Hooks of steps are the driver's to call, wherever these run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -81,26 +82,42 @@ class Attempts:
         self._away[task.position] = task
         return place, ""
 
-    def run(self, task: Task) -> Landed | None:
-        """Start an attempt where `place` said; return what became of it, or None when that comes by `wait`."""
+    def run(self, task: Task, ahead: Sequence[Task] = ()) -> tuple[Landed | None, int]:
+        """Start an attempt where `place` said.
+
+        Args:
+            task: The attempt.
+            ahead: Those that its worker may go on with by itself.
+
+        Returns:
+            What became of it, or None when that comes by `wait`; and how many of those ahead went with it.
+        """
         if task.position not in self._away:
-            return self._run_here(task)
+            return self._run_here(task), 0
         assert self._pool is not None
+        self._tell_start(task)
+        return None, self._pool.run(task.position, ahead)
+
+    def begin_next(self, task: Task) -> None:
+        """Note that a worker has begun an attempt that was sent ahead."""
+        self._away[task.position] = task
+        self._tell_start(task)
+
+    def _tell_start(self, task: Task) -> None:
         if task.tries == 1:
             moment = Moment(task.position, task.spec.name, StepStatus.RUNNING, task.attempt)
             self._tell("on_start", task.live, moment)
-        self._pool.run(task.position)
-        return None
 
-    def wait(self, timeout_s: float) -> list[Landed]:
-        """Return the attempts that are over, once there is one, the time is up, or a signal came."""
+    def wait(self, timeout_s: float) -> Iterator[Landed]:
+        """Yield the attempts that are over, once there is one, the time is up, or a signal came."""
         interrupts = self._desk.interrupts
         if self._pool is None or not self._away:
             interrupts.sleep(timeout_s)
-            return []
+            return
         landed = self._pool.wait(timeout_s, interrupts.wake_files())
         interrupts.clear_wake()
-        return [self._land(one) for one in landed]
+        for one in landed:
+            yield self._land(one)
 
     def end_early(self, task: Task, landed: Landed) -> Landed:
         """Call the hooks of a step that was to be tried again, which isn't done now; return its last attempt."""

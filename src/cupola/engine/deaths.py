@@ -72,7 +72,8 @@ def dead_outcome(
             what += ": the machine or its limit ran out of memory" if kills else ", maybe for want of memory"
     else:
         what = f"step {name!r} ended its process with exit code {died.exit_code}"
-    what += f"; its peak memory was {size(died.peak_bytes)}"
+    if died.peak_bytes:
+        what += f"; its peak memory was {size(died.peak_bytes)}"
     limit, source = memory_limit()
     if limit:
         what += f", the limit ({source}) is {size(limit)}"

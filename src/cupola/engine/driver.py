@@ -24,7 +24,15 @@ from cupola.engine.graph import Graph
 from cupola.engine.interrupts import LOOK_EVERY_S
 from cupola.engine.maps import Maps
 from cupola.engine.processes import GRACE_S
-from cupola.engine.results import Landed, cached_event, failed_event, failed_outcome, finished_event, stopped_outcome
+from cupola.engine.results import (
+    Landed,
+    Place,
+    cached_event,
+    failed_event,
+    failed_outcome,
+    finished_event,
+    stopped_outcome,
+)
 from cupola.engine.resume import Given
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
@@ -129,7 +137,10 @@ class Driver:
             Whether anything is left to do.
         """
         self._heed()
-        if self._prepare() or self._start_next():
+        is_moved = False
+        while self._prepare():
+            is_moved = True
+        if self._start_next() or is_moved:
             return True
         if not self._flights:
             return False
@@ -185,6 +196,8 @@ class Driver:
         if position is None:
             return False
         self._start(position)
+        for sibling in self._graph.take_lot(position):
+            self._start(sibling)
         return True
 
     def _start_next(self) -> bool:
@@ -203,6 +216,10 @@ class Driver:
         waits += [due_s for due_s in (self._flights.due_s(), self._recorder.due_s()) if due_s is not None]
         for landed in self._attempts.wait(min(waits)):
             self._take(self._flights[landed.position], landed)
+            if landed.next is not None:
+                self._say_started(landed.next, Place(landed.worker, landed.log_end))
+                self._attempts.begin_next(landed.next)
+            self._flights.put_back(landed.left)
         self._facts.look()
         self._recorder.keep_up()
 
@@ -293,15 +310,19 @@ class Driver:
             self._put_back = self._keep_surroundings()
         place, note = self._attempts.place(task, is_only, flight.is_isolated)
         flight.notes += [note] if note else []
-        self._recorder.record(StepStarted(now(), task.position, task.attempt, place.log, place.worker))
-        self._reporter.step_started(task.spec.name, task.attempt)
+        self._say_started(task, place)
         if not place.worker:
             self._facts.begin()  # as long as it lasts, this process is the step's
-        landed = self._attempts.run(task)
+        landed, ahead = self._attempts.run(task, self._flights.ahead(flight) if place.worker else ())
+        self._flights.take_ahead(ahead)
         if landed is not None:
             self._take(flight, landed)
         else:
             self._facts.begin()
+
+    def _say_started(self, task: Task, place: Place) -> None:
+        self._recorder.record(StepStarted(now(), task.position, task.attempt, place.log, place.worker))
+        self._reporter.step_started(task.spec.name, task.attempt)
 
     def _stopped(self, flight: Flight, error: BaseException) -> Landed:
         """Return what becomes of a step that is stopped while no attempt of it runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 
@@ -84,6 +85,29 @@ class Flights:
     def take_next(self) -> None:
         """Take the flight that `next` returned from those that wait."""
         self._queue.popleft()
+
+    def ahead(self, flight: Flight) -> list[Task]:
+        """Return the attempts of the same lot that wait right behind one that is about to start, their first ones."""
+        fan = flight.task.spec.fan
+        lot: list[Task] = []
+        if fan is None or fan.batch < 2 or flight.is_isolated:
+            return lot
+        step = flight.task.spec.name.rpartition("[")[0]
+        for position in self._queue:
+            task = self._all[position].task
+            if len(lot) + 1 >= fan.batch or task.tries > 1 or task.spec.name.rpartition("[")[0] != step:
+                break
+            lot.append(task)
+        return lot
+
+    def take_ahead(self, count: int) -> None:
+        """Take the first so many from those that wait: they went to a worker with the one before them."""
+        for _ in range(count):
+            self._queue.popleft()
+
+    def put_back(self, tasks: Sequence[Task]) -> None:
+        """Let attempts wait again that were sent ahead and never began."""
+        self._queue.extendleft(task.position for task in reversed(tasks))
 
     def due_s(self) -> float | None:
         """Return the seconds until a delay is over; None when none goes on."""

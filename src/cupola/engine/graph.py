@@ -114,6 +114,19 @@ class Graph:
                 return position
         return None
 
+    def take_lot(self, position: int) -> list[int]:
+        """Return further children that are ready and go to a worker with one that was taken; they are the caller's."""
+        fan, step = self.steps[position].fan, self.steps[position].name.rpartition("[")[0]
+        found: list[int] = []
+        while self._ready and fan is not None and len(found) + 1 < fan.batch:
+            next_one = self._ready[0][2]
+            if self.steps[next_one].name.rpartition("[")[0] != step or self._state[next_one] != WAITING:
+                break
+            heappop(self._ready)
+            self._state[next_one] = STARTED
+            found.append(next_one)
+        return found
+
     def give_back(self, position: int) -> None:
         """Note that a step that was taken has not started and can still start."""
         self._state[position] = WAITING

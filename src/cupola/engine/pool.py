@@ -45,6 +45,8 @@ from cupola.worker import Outcome, Task
 
 _READ_BYTES = 256 * 1024
 _ECHO_S = 0.1
+_AHEAD_BYTES = 48 * 1024
+"""Orders that a worker is sent ahead, in bytes: what its link holds, so that the driver never waits for it to read."""
 _CUT_S = 0.2
 """How long a worker whose link ended is given to die before its step is taken to have closed the link."""
 
@@ -116,13 +118,36 @@ class Pool:
         self._busy[task.position] = slot
         return Place(slot.number, slot.log_start)
 
-    def run(self, position: int) -> None:
-        """Start the attempt of a step in the worker that `place` chose."""
+    def run(self, position: int, ahead: Sequence[Task] = ()) -> int:
+        """Start the attempt of a step in the worker that `place` chose.
+
+        Args:
+            position: The step.
+            ahead: Attempts of the same step that the worker goes on with by itself, one after the other; `Landed` says
+                when one begins.
+
+        Returns:
+            How many of these it takes: none before it has shown that it has the right code, no more than a link holds.
+        """
         slot = self._busy[position]
         assert slot.task is not None
-        if self._echo is not None:
-            self._echo.begin(slot.number, slot.task.spec.name, slot.log_start)
-        self._order(slot, self._recipe_key(slot.task))
+        key = self._recipe_key(slot.task)
+        orders: list[bytes] = []
+        room = _AHEAD_BYTES
+        for task in ahead if key in slot.proven else ():
+            orders.append(frame(order_of(task, key, slot.env)))
+            room -= len(orders[-1])
+            if room < 0:
+                orders.pop()
+                break
+            slot.ahead.append(task)
+        self._say_begun(slot)
+        self._order(slot, key, b"".join(orders))
+        return len(slot.ahead)
+
+    def _say_begun(self, slot: Slot) -> None:
+        if self._echo is not None and slot.task is not None:
+            self._echo.begin(slot.number, slot.task.spec.name, slot.log_start, is_followed=bool(slot.ahead))
 
     def wait(self, timeout_s: float | None, wake: Sequence[int] = ()) -> list[Landed]:
         """Return the attempts that are over, once there is one, the time is up, or a descriptor can be read.
@@ -232,7 +257,7 @@ class Pool:
             self._recipes[key] = make_recipe(key, task.live, task.spec, self._site.blobs), task.live
         return key
 
-    def _order(self, slot: Slot, key: int) -> None:
+    def _order(self, slot: Slot, key: int, ahead: bytes = b"") -> None:
         task = slot.task
         assert task is not None
         data = b""
@@ -240,7 +265,7 @@ class Pool:
             slot.taught.add(key)
             data = frame(self._recipes[key][0])
         try:
-            write_all(slot.link, data + frame(order_of(task, key, slot.env)))
+            write_all(slot.link, data + frame(order_of(task, key, slot.env)) + ahead)
         except OSError:
             return  # it died just now, which the nursery is about to say
 
@@ -295,6 +320,7 @@ class Pool:
             case Done():
                 slot.log_end = message.log_end
                 slot.deadline = None
+                slot.proven.add(self._recipe_key(task))
                 outcome = outcome_of(message)
                 if slot.ending or message.is_timeout or outcome.status is StepStatus.CANCELLED:
                     slot.outcome = outcome
@@ -392,4 +418,12 @@ class Pool:
             self._echo.finish(slot.number, slot.log_end, len(self._busy) > 1)
         del self._busy[task.position]
         slot.task = None
-        self._landed.append(Landed(task.position, outcome, slot.log_end, slot.number))
+        left, following = tuple(slot.ahead), None
+        if slot.ahead and self._slots.get(slot.number) is slot and not slot.ending:
+            left, following = (), slot.ahead.popleft()
+            slot.task = following
+            slot.log_start = slot.log_end
+            slot.started = boot_ticks()
+            self._busy[following.position] = slot
+            self._say_begun(slot)
+        self._landed.append(Landed(task.position, outcome, slot.log_end, slot.number, next=following, left=left))

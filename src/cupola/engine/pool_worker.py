@@ -101,6 +101,7 @@ class _Worker:
         self._process = os.getpid()
         self._state = _BUSY
         self._is_leaving = False
+        self._is_spent = False
         self._blobs = Blobs(Path(setup.home), sync=setup.sync)
         self._recipes: dict[int, Recipe] = {}
         self._steps: dict[int, LiveStep] = {}
@@ -145,6 +146,8 @@ class _Worker:
         gc.enable()
         while True:
             for data in cut_frames(buffer):
+                if self._is_spent:
+                    continue  # the driver is about to end this process: what it was sent ahead goes to another one
                 message = read.decode(data)
                 if isinstance(message, Recipe):
                     self._recipes[message.key] = message
@@ -222,6 +225,7 @@ class _Worker:
         except OSError:
             os._exit(LINK_LOST)
         error = outcome.error
+        self._is_spent = isinstance(error, StepTimeout) or outcome.status is StepStatus.CANCELLED
         self._send(
             Done(
                 position=order.position,

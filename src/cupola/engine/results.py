@@ -14,7 +14,7 @@ from cupola.event import StepCached, StepFailed, StepFinished, Usage
 from cupola.failures import describe_failure
 from cupola.ids import now
 from cupola.store import CacheEntry
-from cupola.worker import Outcome
+from cupola.worker import Outcome, Task
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -33,6 +33,8 @@ class Landed(msgspec.Struct, frozen=True):
         log_end: Where its output ends in the log of its worker.
         worker: Number of its worker; 0 for the driver's own process.
         told: Parts of the driver's log that hooks of a step in a worker printed.
+        next: The attempt of the same lot that its worker goes on with, or None.
+        left: Those of the lot that its worker never began, since it ended.
     """
 
     position: int
@@ -40,6 +42,8 @@ class Landed(msgspec.Struct, frozen=True):
     log_end: int
     worker: int
     told: tuple[tuple[int, int], ...] = ()
+    next: Task | None = None
+    left: tuple[Task, ...] = ()
 
 
 def cached_event(position: int, inputs: Inputs, entry: CacheEntry) -> StepCached:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import deque
 from collections.abc import Mapping
 
 import msgspec
@@ -26,6 +27,8 @@ class Slot(msgspec.Struct, eq=False):
         link: Descriptor of the link to it; -1 when that is closed.
         pid: Its process id; 0 until the nursery said it.
         task: What it runs; None when it is idle.
+        ahead: The rest of a lot: attempts that it has been sent, and begins one after the other.
+        proven: Recipes whose function it has called: what is sent ahead needs no answer on its code.
         log_start, log_end: Where the output of the attempt began, and where the log ended last.
         deadline: When an attempt that its timeout can't stop is ended; None when nothing is due.
         is_cut: Whether the link ended, as it does when the worker dies or its step closes it.
@@ -51,6 +54,8 @@ class Slot(msgspec.Struct, eq=False):
     outcome: Outcome | None = None
     died: Died | None = None
     taught: set[int] = set()
+    ahead: deque[Task] = msgspec.field(default_factory=deque[Task])
+    proven: set[int] = set()
     buffer: bytearray = msgspec.field(default_factory=bytearray)
 
 

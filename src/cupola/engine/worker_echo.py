@@ -34,19 +34,29 @@ class WorkerEcho:
         self._show = show
         self._copies: dict[int, _Copy] = {}
 
-    def begin(self, worker: int, name: str, at: int) -> None:
-        """Note that a step begins in a worker, whose log ends here now; it gets its name once it isn't the only one."""
+    def begin(self, worker: int, name: str, at: int, *, is_followed: bool = False) -> None:
+        """Note that a step begins in a worker.
+
+        Args:
+            worker: Number of the worker.
+            name: The step's, which its lines get once it isn't the only one.
+            at: Where the worker's log ended.
+            is_followed: Whether the worker goes on with another step by itself: what it prints is told apart only when
+                the step is over.
+        """
         copy = self._copies.get(worker)
         if copy is None:
             copy = self._copies[worker] = _Copy(self._folder, worker, self._show, at)
         copy.prefix = f"[{printable(name)}] ".encode()
         copy.is_named = False
+        copy.is_followed = is_followed
 
     def copy(self, several: bool) -> None:
         """Show what has come, as far as the workers have noted which stream it was."""
         for copy in self._copies.values():
             copy.is_named = copy.is_named or several
-            copy.go_on(None)
+            if not copy.is_followed:
+                copy.go_on(None)
 
     def finish(self, worker: int, end: int, several: bool) -> None:
         """Show the rest of what a step printed."""
@@ -71,6 +81,7 @@ class _Copy:
     def __init__(self, folder: Path, worker: int, show: Show, at: int) -> None:
         self.prefix = b""
         self.is_named = False
+        self.is_followed = False
         self._folder = folder
         self._worker = worker
         self._show = show
