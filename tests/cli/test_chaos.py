@@ -83,12 +83,12 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.feature("ENG-12")
 def test_steps_that_do_something_twice_are_named_and_others_are_not(project, home, run_cupola: Run):
     before = read_contents(project)
-    command = ["chaos", "p.py:report", "--kills", "10", "--seed", "1", "--json"]
+    command = ["chaos", "p.py:report", "--kills", "20", "--seed", "1", "--json"]
     done = run_cupola(*command, cwd=project, timeout_s=240)
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     steps = {step["step"]: step for step in told["steps"]}
-    assert told["kills"] == 10
+    assert told["kills"] == 20
     assert steps["appends"]["again"] > 0
     assert "lines after kills" in steps["appends"]["files"]["numbers"] or "10 lines, " in str(steps["appends"])
     assert steps["appends"]["outputs"] == []
