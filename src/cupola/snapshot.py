@@ -7,12 +7,16 @@ parameters have one snapshot. The bytes are stored and hashed as they are and ne
 
 # No `annotations` from `__future__`: msgspec would compile each one when a decoder is made, 3 ms of each start.
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import msgspec
 
 from cupola import digest
 from cupola.entities.artifact import Manifest
 
 FORMAT = 1
+T = TypeVar("T")
 
 # None of these structs can be part of a cycle, and there are as many as steps: `gc=False` keeps them out of the
 # collector's lists, which would otherwise be walked again and again while a large graph runs.
@@ -229,8 +233,8 @@ class Addition(msgspec.Struct, frozen=True, gc=False, array_like=True):
         spec: The step; its inputs are done.
         key: Digest of all that the call is: who makes it, which step, with what; equal calls have one.
         number: How many equal calls were made before.
-        parts, places: Code parts that the table gains, and where they stand in the source.
-        options: Options that the table gains.
+        parts, places: Code parts that the table gains by their positions in it, and where they stand in the source.
+        options: Options that the table gains, likewise.
         items: Items of lists that earlier steps made, stored one by one for this call: the step, the name under which
             the call reads the item, and the item.
     """
@@ -238,9 +242,9 @@ class Addition(msgspec.Struct, frozen=True, gc=False, array_like=True):
     spec: StepSpec
     key: str
     number: int
-    parts: tuple[CodePart, ...] = ()
-    places: tuple[str, ...] = ()
-    options: tuple[StepOptions, ...] = ()
+    parts: dict[int, CodePart] = {}
+    places: dict[int, str] = {}
+    options: dict[int, StepOptions] = {}
     items: tuple[tuple[int, str, Manifest], ...] = ()
 
 
@@ -303,9 +307,14 @@ def decode_snapshot(data: bytes) -> Snapshot:
     return msgspec.msgpack.decode(data, type=Snapshot)
 
 
+def in_order(table: Mapping[int, T]) -> tuple[T, ...]:
+    """Return the entries of a table that grew, in the order of their positions."""
+    return tuple([table[position] for position in sorted(table)])
+
+
 def encode_addition(addition: Addition) -> bytes:
     """Return the bytes of what a dynamic pipeline added."""
-    return _encoder.encode(addition)
+    return msgspec.msgpack.encode(addition)  # keys that are numbers have no order to be written in
 
 
 def decode_addition(data: bytes) -> Addition:

@@ -17,10 +17,10 @@ KILLS = 200 if os.environ.get("CUPOLA_TEST_SIZE") == "full" else 60
 KILLS_PER_RUN = 5
 
 # File in `pipelines/`, and how many of its steps may be in progress at once: as many as there are workers.
-CASES = {"static": 2, "mapped": 2}
+CASES = {"static": 2, "mapped": 2, "dynamic": 2}
 
 
-@pytest.mark.feature("ENG-03", "ENG-05", "ENG-06", "ENG-08")
+@pytest.mark.feature("ENG-03", "ENG-04", "ENG-05", "ENG-06", "ENG-08")
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_that_is_killed_again_and_again_is_resumed_to_the_same_result(name, tmp_path, monkeypatch, run_cupola):
     monkeypatch.setenv("CUPOLA_WORKERS", "2")

@@ -32,6 +32,7 @@ from cupola.snapshot import (
     decode_outputs,
     decode_returned,
     decode_snapshot,
+    in_order,
 )
 from cupola.store import ALL, OWNER, Condition, CountChildren, ExpansionsOf, OutputsOf, Query, SnapshotOf, StepsOf
 
@@ -91,8 +92,8 @@ class RunReader:
         return msgspec.structs.replace(
             snapshot,
             steps=tuple([addition.spec for addition in additions]),
-            parts=tuple([part for addition in additions for part in addition.parts]),
-            options=tuple([options for addition in additions for options in addition.options]),
+            parts=in_order({place: part for addition in additions for place, part in addition.parts.items()}),
+            options=in_order({place: found for addition in additions for place, found in addition.options.items()}),
             outputs=self.returned(),
         )
 

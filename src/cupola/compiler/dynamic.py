@@ -22,7 +22,7 @@ from cupola.compiler.returned import returned_outputs
 from cupola.compiler.signature import read_signature
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
 from cupola.compiler.trace import Conducts, Trace, tracing
-from cupola.snapshot import Addition, CodePart, RunOutput, StepOptions, StepSpec
+from cupola.snapshot import Addition, CodePart, RunOutput, StepOptions, StepSpec, in_order
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -85,14 +85,14 @@ class Calls:
 
     def restore(self, additions: Iterable[Addition]) -> None:
         """Go on with the tables of an earlier drive of the run."""
-        parts: list[CodePart] = []
-        places: list[str] = []
-        options: list[StepOptions] = []
+        parts: dict[int, CodePart] = {}
+        places: dict[int, str] = {}
+        options: dict[int, StepOptions] = {}
         for addition in additions:
-            parts += addition.parts
-            places += addition.places
-            options += addition.options
-        self._compiler.restore(parts, places, options)
+            parts |= addition.parts
+            places |= addition.places
+            options |= addition.options
+        self._compiler.restore(in_order(parts), in_order(places), in_order(options))
 
     @property
     def options(self) -> list[StepOptions]:
@@ -117,8 +117,9 @@ class Calls:
         parts, options = len(compiler.parts), len(compiler.options)
         compiler.add(node)
         spec, live = compiler.steps.pop(), compiler.live.pop()
-        new = tuple(compiler.parts)[parts:] if len(compiler.parts) > parts else ()
-        places, gained = tuple(compiler.places[parts:]), tuple(compiler.options[options:])
+        new = dict(enumerate(list(compiler.parts)[parts:], parts)) if len(compiler.parts) > parts else {}
+        places = dict(enumerate(compiler.places[parts:], parts))
+        gained = dict(enumerate(compiler.options[options:], options))
         return Addition(spec, key, number, new, places, gained), live
 
 
@@ -135,6 +136,16 @@ def key_of(node: Node, inputs: Iterable[tuple[str, Sequence[bytes]]]) -> str:
     for name, content in inputs:
         parts += [b"input", name.encode(), str(len(content)).encode(), *content]
     return digest.call_key(parts)
+
+
+def replaced(before: Addition, now: Addition) -> Addition:
+    """Return what a call is now in place of what it was, with all that the tables gained by either."""
+    return msgspec.structs.replace(
+        now,
+        parts=before.parts | now.parts,
+        places=before.places | now.places,
+        options=before.options | now.options,
+    )
 
 
 def is_edited(before: StepSpec, now: StepSpec) -> bool:

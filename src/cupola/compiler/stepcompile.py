@@ -108,9 +108,9 @@ class StepCompiler:
         """Go on with tables that were begun before."""
         self.parts = {part: position for position, part in enumerate(parts)}
         self.places = list(places)
-        self.options = []
-        for option in options:
-            self._option(option)
+        self.options = list(options)
+        for position, option in enumerate(options):
+            self._option_places.setdefault(_option_key(option), position)
 
     def add(self, node: Node) -> None:
         """Compile the next step call."""
@@ -191,12 +191,16 @@ class StepCompiler:
         return position
 
     def _option(self, options: StepOptions) -> int:
-        key = msgspec.msgpack.encode(options, order="deterministic")
+        key = _option_key(options)
         position = self._option_places.get(key)
         if position is None:
             position = self._option_places[key] = len(self.options)
             self.options.append(options)
         return position
+
+
+def _option_key(options: StepOptions) -> bytes:
+    return msgspec.msgpack.encode(options, order="deterministic")
 
 
 def _fixed_key_parts(source: str, code_digest: str, options: StepOptions, node: Node) -> tuple[bytes, ...]:

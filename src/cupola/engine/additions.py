@@ -31,7 +31,7 @@ class Additions:
         graph: Graph,
         maps: Maps,
         desk: Desk,
-        options: list[StepOptions],
+        options: dict[int, StepOptions],
         manifests: dict[tuple[int, str], Manifest],
     ) -> None:
         self._graph = graph
@@ -61,8 +61,7 @@ class Additions:
         Raises:
             ConfigError: It asks for what this version can't do.
         """
-        options = [*self._options, *addition.options][addition.spec.options]
-        refuse_later(addition.spec, options)
+        refuse_later(addition.spec, (self._options | addition.options)[addition.spec.options])
         position = len(self._graph.steps)
         self.record(StepAdded(now(), position, encode_addition(addition)))
         self._reporter.steps_added(1)
@@ -75,7 +74,7 @@ class Additions:
         if addition.spec != self._graph.steps[position]:
             self.record(StepAdded(now(), position, encode_addition(addition)))
             self._graph.steps[position] = addition.spec
-            self._options += addition.options
+            self._options |= addition.options
         self._bring(position, live, is_apart=is_apart)
 
     def lend(self, position: int, output: str, manifest: Manifest) -> None:
@@ -94,7 +93,7 @@ class Additions:
         added = self._graph.add(addition.spec)
         assert added == position, "steps are restored in the order in which they were added"
         self._graph.hold(position)
-        self._options += addition.options
+        self._options |= addition.options
 
     def _bring(self, position: int, live: LiveStep, *, is_apart: bool) -> None:
         self._maps.know(position, live)

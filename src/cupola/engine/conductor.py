@@ -15,7 +15,7 @@ import msgspec
 
 from cupola import values
 from cupola.artifacts.blobs import Blobs
-from cupola.compiler.dynamic import Calls, Program, is_edited, key_of
+from cupola.compiler.dynamic import Calls, Program, is_edited, key_of, replaced
 from cupola.compiler.nodes import Node, StepDefinition
 from cupola.compiler.trace import Trace, grouped, hidden
 from cupola.engine.additions import Additions
@@ -289,7 +289,7 @@ class Conductor:
             call.position = self._additions.add(addition, live, is_apart=call.is_apart)
         else:
             call.position = entry.position
-            self._additions.take_up(entry.position, addition, live, is_apart=call.is_apart)
+            self._additions.take_up(entry.position, replaced(entry.addition, addition), live, is_apart=call.is_apart)
         self._open[call.position] = call
 
     def _is_settled(self, call: Call, entry: Entry, spec: StepSpec) -> bool:

@@ -68,7 +68,7 @@ class Driver:
     def __init__(self, compiled: Compiled, site: Site, desk: Desk, run: RunInfo, given: Given) -> None:
         self._compiled = compiled
         self._snapshot: Snapshot = compiled.snapshot
-        self._options = list(compiled.snapshot.options)
+        self._options = dict(enumerate(compiled.snapshot.options))
         self._site = site
         self._folder = desk.folder
         self._recorder = desk.recorder
