@@ -136,24 +136,21 @@ def dicts(place: Place, times: int, length: int = 1000) -> Figures:
 
 def fan_out(place: Place, times: int, children: int = 5000) -> Figures:
     """Measure a step that is mapped over what another one made, and gathered, to the floor; and its memory."""
-    firsts: list[float] = []
 
-    def subject() -> float:
+    def said(*arguments: object) -> dict[str, float]:
         home = place.new_home()
-        said = place.python("fan.py", children, home=home).said
+        found = place.python("fan.py", *arguments, home=home).said
         shutil.rmtree(home)
-        firsts.append(said["first"])
-        return said["per_step"]
+        return found
 
-    floor, ours = take_turns(times, lambda: place.python("floor.py", children).said["per_step"], subject)
-    home = place.new_home()
-    peak_bytes = place.python("fan.py", 2 * children, "once", home=home).peak_bytes
-    shutil.rmtree(home)
-    return {
-        "fan_out": ours / floor,
-        "fan_out_first": statistics.median(firsts) / floor,
-        "fan_out_memory": peak_bytes / 2**20,
-    }
+    floor, here, away = take_turns(
+        times,
+        lambda: place.python("floor.py", children).said["per_step"],
+        lambda: said(children, 0)["per_step"],
+        lambda: said(children, 2)["per_step"],
+    )
+    peak_kib = said(2 * children, 2, "once")["peak_kib"]
+    return {"fan_out": here / floor, "fan_out_workers": away / floor, "fan_out_memory": peak_kib / 1024}
 
 
 def array(place: Place, times: int, mebibytes: int = 1024) -> Figures:

@@ -68,7 +68,7 @@ def test_a_wrong_option_of_a_step_is_refused(options: dict[str, Any], word: str)
     ("options", "word"),
     [
         ({"name": 5}, "name=5"), ({"name": "a/b"}, "a/b"), ({"dynamic": "yes"}, "dynamic='yes'"),
-        ({"dynamic": True}, "dynamic=True"), ({"on_error": "halt"}, "on_error='halt'"),
+        ({"on_error": "halt"}, "on_error='halt'"),
         ({"on_error": ["stop"]}, "on_error=['stop']"), ({"tags": "x"}, "tags='x'"), ({"tags": [1]}, "tags=[1]"),
         ({"tags": None}, "tags=None"), ({"tags": [""]}, "tags=['']"), ({"description": 5}, "description=5"),
         ({"on_end": 5}, "on_end=5"), ({"settings": 5}, "settings=5"), ({"cache": "x"}, "cache='x'"),

@@ -13,7 +13,7 @@ from cupola import Client
 PROGRAM = """
 import os, sys
 from cupola import pipeline, step
-from cupola.engine import driver, launch
+from cupola.engine import driver, launch, sealing
 from cupola.stores import sql
 
 @step
@@ -27,7 +27,7 @@ def p() -> int:
 def die(*args, **named):
     os._exit(9)
 
-archive = launch.archive
+archive = sealing.archive
 
 def archive_and_die(*args):
     archive(*args)
@@ -35,10 +35,10 @@ def archive_and_die(*args):
 
 def inject(where):
     if where == "finish": driver.Driver._finish = die
-    if where == "seal": launch._seal = die
+    if where == "seal": launch.seal = die
     if where == "in seal": sql.SqlStore.seal = die
-    if where == "archive": launch.archive = die
-    if where == "after archive": launch.archive = archive_and_die
+    if where == "archive": sealing.archive = die
+    if where == "after archive": sealing.archive = archive_and_die
 
 if __name__ == "__main__":
     inject(sys.argv[1])

@@ -1011,12 +1011,13 @@ def test_lineage_leads_from_a_child_to_the_list_it_was_taken_from():
 
 def test_a_live_run_shows_its_children(tmp_path, run_cupola):
     (tmp_path / "p.py").write_text(
-        "import subprocess, sys\nfrom cupola import pipeline, step\n"
+        "import pathlib, subprocess, sys\nfrom cupola import pipeline, step\n"
+        "CUPOLA = pathlib.Path(sys.executable).with_name('cupola')\n"
         "@step(cache=False)\ndef inc(x: int) -> int:\n"
         "    print('child', x)\n"
         "    if x == 2:\n"
         "        for words in (['show', 'last'], ['logs', 'last', 'inc'], ['show', 'last', 'inc[1]']):\n"
-        "            done = subprocess.run(['cupola', *words], capture_output=True, text=True)\n"
+        "            done = subprocess.run([CUPOLA, *words], capture_output=True, text=True)\n"
         "            print(words, done.returncode, done.stdout, done.stderr)\n"
         "    return x + 1\n"
         "@pipeline\ndef p():\n    return inc.map([0, 1, 2, 3])\n"
