@@ -485,6 +485,40 @@ def test_a_step_that_dies_fails_alone_with_all_that_is_known_and_is_tried_again(
     assert str(run.error).startswith("Killed: step 'crashes' was ended by SIGSEGV")
 
 
+@pytest.mark.feature("ENG-01", "ENG-05")
+def test_a_step_that_crashed_with_the_driver_has_a_process_of_its_own_when_resumed(
+    tmp_path, run_python, run_cupola
+) -> None:
+    program = write(
+        tmp_path,
+        """
+        @step(cache=False)
+        def early() -> int:
+            return os.getpid()
+
+        @step(cache=False)
+        def crashes(x: int) -> int:
+            import ctypes
+            ctypes.string_at(0)
+
+        @pipeline
+        def p():
+            crashes(early())
+        """,
+    )
+    assert run_python(program).returncode == -signal.SIGSEGV
+    assert str(Client().runs.list()[0].status) == "lost"
+    done = run_cupola("resume", "last")
+    assert done.returncode == 1, done.stderr
+    run = Client().runs.list()[0]
+    assert states(run) == {"early": "completed", "crashes": "failed"}
+    error = run.steps["crashes"].error
+    assert error is not None
+    assert error.signal == "SIGSEGV"
+    # Without a worker it takes the run along again.
+    assert run_cupola("resume", "last", "--in-process").returncode == -signal.SIGSEGV
+
+
 @pytest.mark.feature("ENG-01")
 @pytest.mark.parametrize(
     ("mode", "slow", "later"),

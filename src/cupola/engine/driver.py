@@ -137,10 +137,9 @@ class Driver:
             Whether anything is left to do.
         """
         self._heed()
-        is_moved = False
         while self._prepare():
-            is_moved = True
-        if self._start_next() or is_moved:
+            pass
+        if self._start_next():
             return True
         if not self._flights:
             return False
@@ -253,8 +252,8 @@ class Driver:
             manifests=self._manifests,
             shared=self._shared,
         )
-        flight = Flight(task, inputs, entry, [note] if note else [], now(), position in self.additions.apart)
-        self._flights.add(flight)
+        is_apart = position in self.additions.apart or position in self._given.crashed
+        self._flights.add(Flight(task, inputs, entry, [note] if note else [], now(), is_apart))
 
     def _spread(self, position: int, spec: StepSpec) -> None:
         """Give a mapped step its children."""

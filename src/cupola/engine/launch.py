@@ -175,6 +175,7 @@ def _given(reached: Reached, how: Resumption) -> Given:
         done=reached.done,
         attempts=reached.attempts,
         over=reached.over,
+        crashed=reached.crashed,
         expansions=reached.expansions,
         past=reached.past,
         answer=how.answer,

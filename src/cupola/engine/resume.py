@@ -21,10 +21,13 @@ from cupola.event import (
     Event,
     MapExpanded,
     RunFinished,
+    RunLost,
     RunResumed,
     RunStarted,
     StepCached,
+    StepFailed,
     StepFinished,
+    StepRetrying,
     StepStarted,
     decode_event,
 )
@@ -65,6 +68,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
         done: The outputs of each finished step, by position.
         gone: Steps that had finished and whose outputs are missing or damaged.
         over: Children that failed or never ran and whose mapped step is finished without them.
+        crashed: Steps that ran in a driver's own process when a crash ended it.
         attempts: How many attempts each step had that has begun.
         expansions: The maps that have their children, in order.
         past: What a dynamic pipeline did.
@@ -77,6 +81,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     done: Mapping[int, Outputs]
     gone: tuple[int, ...]
     over: tuple[int, ...]
+    crashed: frozenset[int]
     attempts: Mapping[int, int]
     expansions: tuple[MapExpanded, ...]
     past: Past
@@ -95,6 +100,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         kept_children: Those that stand for children, by their mapped step and number.
         forced: Steps that run although the cache may have a result; of a mapped one all children.
         over: Children of this run that failed or never ran and whose mapped step is finished without them.
+        crashed: Steps of this run that ran in a driver's own process when a crash ended it: next time they have one of
+            their own.
         expansions: The mapped steps of this run that have their children, in the order in which they got them.
         checkpoints_of: Id of an earlier run from whose checkpoints steps go on.
         past: What a dynamic pipeline did in this run.
@@ -107,6 +114,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     kept_children: Mapping[int, Mapping[int, CacheEntry]] = {}
     forced: frozenset[int] = frozenset()
     over: tuple[int, ...] = ()
+    crashed: frozenset[int] = frozenset()
     expansions: tuple[MapExpanded, ...] = ()
     checkpoints_of: str = ""
     past: Past = Past()
@@ -186,6 +194,7 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
         done=done,
         gone=tuple(sorted(finished.keys() - done.keys())),
         over=tuple(sorted(over)),
+        crashed=_crashed(events),
         attempts=attempts,
         expansions=tuple(expansions.values()),
         past=past,
@@ -193,6 +202,24 @@ def _add_up(events: list[Event], store: Store, blobs: Blobs, head: int, epoch: i
         epoch=epoch,
         is_complete=is_complete,
     )
+
+
+def _crashed(events: list[Event]) -> frozenset[int]:
+    """Return the steps that ran in a driver's own process when a crash ended it; one of them may be its cause."""
+    running: set[int] = set()
+    found: set[int] = set()
+    for event in events:
+        match event:
+            case StepStarted(worker=0):
+                running.add(event.step)
+            case StepFinished() | StepFailed() | StepRetrying():
+                running.discard(event.step)
+            case RunLost():
+                found |= running if event.signal else set()
+                running.clear()
+            case _:
+                pass
+    return frozenset(found)
 
 
 def _outputs(event: StepFinished | StepCached, store: Store) -> Outputs:
