@@ -133,7 +133,8 @@ def test_what_does_not_complete_by_itself_can_not_be_tried(project, run_cupola: 
 
 
 @pytest.mark.feature("ENG-12")
-def test_the_folders_of_a_chaos_that_is_interrupted_go_away(project, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_folders_of_a_chaos_that_is_stopped_go_away(project, tmp_path, number, code):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     environment = {**os.environ, "TMPDIR": str(scratch)}
@@ -142,8 +143,8 @@ def test_the_folders_of_a_chaos_that_is_interrupted_go_away(project, tmp_path):
     )
     assert process.stderr is not None
     process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    process.send_signal(number)
+    assert process.wait(30) == code
     process.stderr.close()
     end = time.monotonic() + 10
     while list(scratch.iterdir()) and time.monotonic() < end:

@@ -8,6 +8,7 @@ made when the first of them has ended. With `die` the last step kills its proces
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -22,10 +23,13 @@ MODES = ("count", "kill", "torn", "eio once", "eio always", "short", "full")
 
 def act(order: dict[str, Any]) -> None:
     what = order["act"]
+    runs = Client().runs.list(limit=1) if what != "run" else []
     if what == "go on":
-        what = "resume" if Client().runs.list(limit=1) else "run"
+        what = "resume" if runs else "run"
     if what == "resume":
-        Client().runs.list(limit=1)[0].resume()
+        if not runs:
+            raise CupolaError("there is no run to be seen")
+        runs[0].resume()
     else:
         getattr(importlib.import_module(order["pipeline"]), order["pipeline"])()
 
@@ -50,7 +54,11 @@ def child(order: dict[str, Any], begin: int, answer: int) -> None:
     except CupolaError as error:
         said, code = f"{error}", error.exit_code
     count = library.fault_count() if "mode" in order else 0
-    os.write(answer, json.dumps({"pid": os.getpid(), "said": said, "count": count}).encode() + b"\n")
+    told = {"pid": os.getpid(), "said": said, "count": count}
+    if order.get("mode") == "count":
+        told["modules"] = [name for name in sys.modules if name != "__main__"]
+    with os.fdopen(answer, "w") as file:
+        file.write(json.dumps(told) + "\n")
     os._exit(code)
 
 
@@ -80,6 +88,10 @@ def carry_out(order: dict[str, Any]) -> list[dict[str, Any]]:
             open(order["go"], "w").close()
     with open(answer_read) as file:
         told = {one["pid"]: one for one in map(json.loads, file)}
+    # What an undisturbed run imported late, the next children need not import each for itself.
+    for name in [name for one in told.values() for name in one.pop("modules", ())]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     return [{"code": codes[process], **told.get(process, {"pid": process})} for process in children]
 
 

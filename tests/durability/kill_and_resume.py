@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from cupola import ArtifactVersion, Client, Run
+from cupola.client import connect
 
 HERE = Path(__file__).parent
 CUPOLA = Path(sys.executable).with_name("cupola")
@@ -28,13 +29,21 @@ PATIENCE_S = 60
 FINISHED = ("completed", "cached")
 
 
-def project(folder: Path) -> Path:
-    """Return the source tree of the pipelines in a test's folder; in the repository it would be all that is there."""
+def project(folder: Path, name: str) -> Path:
+    """Return a source tree with one pipeline in a test's folder; in the repository it would be all that is there."""
     target = folder / "project"
-    if not target.exists():
-        shutil.copytree(HERE / "pipelines", target, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(HERE / "forking.py", target)
+    target.mkdir(exist_ok=True)
+    for file in (HERE / "forking.py", HERE / "pipelines" / "witness.py", HERE / "pipelines" / f"{name}.py"):
+        if not (target / file.name).exists():
+            shutil.copy(file, target)
     return target
+
+
+def close_stores() -> None:
+    """Close what was opened to look at earlier cases: there are hundreds of them."""
+    for connection in connect._open.values():
+        connection.store.close()
+    connect._open.clear()
 
 
 def digest_of(output: Any) -> object:
@@ -51,13 +60,14 @@ class Case:
 
     def __init__(self, name: str, folder: Path, patch: pytest.MonkeyPatch, *, in_progress: int = 1) -> None:
         folder.mkdir()
-        self.file = project(folder.parent) / f"{name}.py"
+        self.file = project(folder.parent, name) / f"{name}.py"
         self.folder = folder
         self.home = folder / "home"
         self.witness = folder / "witness"
         self.in_progress = in_progress
         self.kills = 0
         self._finished: dict[str, int] = {}
+        close_stores()
         patch.setenv("CUPOLA_HOME", str(self.home))
 
     def start(self) -> subprocess.Popen[bytes]:

@@ -27,8 +27,8 @@ IS_FULL = os.environ.get("CUPOLA_TEST_SIZE") == "full"
 Order = Callable[..., list[dict[str, Any]]]
 
 # Small pipelines of `pipelines/`, and how many of their steps may be in progress at once.
-CASES = {"few": 1, "few_mapped": 1}
-STRIDES = dict.fromkeys(CASES, 1) if IS_FULL else {"few": 4, "few_mapped": 8}
+CASES = {"few": 1, "few_mapped": 1, "few_checkpoints": 1}
+STRIDES = dict.fromkeys(CASES, 1) if IS_FULL else {"few": 4, "few_mapped": 8, "few_checkpoints": 8}
 """Of how many writes one is tried."""
 
 
@@ -49,7 +49,7 @@ def order(faults: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
     name = request.getfixturevalue("name") if "name" in request.fixturenames else "few"
     environment = {**os.environ, "LD_PRELOAD": str(faults), "CUPOLA_HOME": os.devnull, "WITNESS": os.devnull}
     server = subprocess.Popen(
-        [sys.executable, project(tmp_path) / "forking.py", name],
+        [sys.executable, project(tmp_path, name) / "forking.py", name],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert server.stdin is not None
@@ -88,7 +88,7 @@ def count_writes(order: Order, case: Case) -> tuple[int, dict[str, dict[str, str
     return told["count"], case.outputs()
 
 
-@pytest.mark.feature("ENG-05")
+@pytest.mark.feature("ENG-05", "ENG-07")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("mode", ["kill", "torn"])
 def test_a_kill_at_any_write_of_the_driver_is_resumed_to_the_same_result(name, mode, tmp_path, monkeypatch, order):
@@ -107,6 +107,8 @@ def test_a_kill_at_any_write_of_the_driver_is_resumed_to_the_same_result(name, m
         case.check_record()
         assert case.outputs() == outputs, f"write {at} of {count}"
         check_clean(case)
+        left = [path for path in case.home.glob("*/**/checkpoints/**/*") if path.is_file()]
+        assert not left, f"write {at} of {count}"
     # What a thread does besides, which finds out about the code, may come to more or less.
     assert killed > count * 0.8 / stride
 
@@ -142,6 +144,24 @@ def test_a_write_that_fails_leaves_no_corrupt_state(name, mode, tmp_path, monkey
         place = f"write {at} of {count}: {told} {said_by(case)}"
         assert told["code"] in (0, 1, 3), place
         assert "Traceback" not in told["said"], place
+        check_clean(case)
+        if not case.is_complete():
+            (told,) = order(case, "go on")
+            assert told["code"] == 0, f"{place}; then {told}"
+        assert case.outputs() == outputs, place
+        check_clean(case)
+
+
+@pytest.mark.feature("ENG-05", "CORE-12")
+@pytest.mark.parametrize("mode", ["eio once", "full"])
+def test_a_write_that_fails_in_a_resume_leaves_no_corrupt_state(mode, tmp_path, monkeypatch, order):
+    count, outputs = count_writes(order, Case("few", tmp_path / "quiet", monkeypatch))
+    for at in range(1, count // 2, 2 * STRIDES["few"]):
+        case = Case("few", tmp_path / f"{at}", monkeypatch)
+        order(case, "run", die=True)
+        (told,) = order(case, "resume", mode=mode, at=at)
+        place = f"write {at}: {told} {said_by(case)}"
+        assert told["code"] in (0, 1, 3), place
         check_clean(case)
         if not case.is_complete():
             (told,) = order(case, "go on")

@@ -286,6 +286,28 @@ def test_any_value_that_can_be_an_artifact_can_be_a_checkpoint(home, value):
 
 
 @pytest.mark.feature("ENG-07")
+def test_a_large_checkpoint_is_mapped_and_leaves_nothing_behind(home):
+    count = (1 << 27) if os.environ.get("CUPOLA_TEST_SIZE") == "full" else 1 << 22  # 1 GiB, 32 MiB
+
+    @step(cache=False, retry=Retry(attempts=2, delay=0))
+    def grows() -> float:
+        state = get_step_context().resume_state
+        if state is not None:
+            checkpoint({"weights": np.zeros(10)})  # what was loaded stays what it was
+            return float(state["weights"][:: count // 4].sum())
+        for number in range(2):
+            checkpoint({"weights": np.full(count, float(number + 1))})
+        raise OSError("again")
+
+    @pipeline
+    def p() -> float:
+        return grows()
+
+    assert p().output.load() == 8.0
+    assert kept(home) == []
+
+
+@pytest.mark.feature("ENG-07")
 def test_files_that_a_step_was_offered_stay_while_it_makes_new_checkpoints(home, tmp_path):
     @step(cache=False, retry=Retry(attempts=2, delay=0))
     def weights() -> str:

@@ -224,15 +224,11 @@ def take_over(earlier: Path, run: Path) -> None:
     """
     for name in _names(earlier / _FOLDER):
         source, target = earlier / _FOLDER / name, run / _FOLDER / name
-        record = _read(source, max(_attempts(source), default=0))
-        if record is None:
-            continue
-        try:
-            os.makedirs(target)
-            _link_tree(source / record.folder, target / record.folder)
-            _write(target / f"{_RECORD}0", record)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+        # A driver that lives may put another in its place meanwhile.
+        for _attempt in range(3):
+            record = _read(source, max(_attempts(source), default=0))
+            if record is None or _take_one(source, target, record):
+                break
 
 
 _FOLDER = "checkpoints"
@@ -275,6 +271,20 @@ def _write(target: Path, record: Record, *, sync: bool = False) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _take_one(source: Path, target: Path, record: Record) -> bool:
+    """Link a checkpoint; tell whether it was there to the end."""
+    try:
+        os.makedirs(target, exist_ok=True)
+        _link_tree(source / record.folder, target / record.folder)
+        _write(target / f"{_RECORD}0", record)
+    except FileNotFoundError:
+        _remove(target)
+        return False
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    return True
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cupola import client
 from cupola.cli.arguments import Namespace, Parser
+from cupola.cli.ending import clean_up_on_sigterm
 from cupola.cli.output import note, print_json, print_page
 from cupola.cli.target import add_target_options, find_pipeline
 from cupola.client.chaos import Subject
@@ -38,6 +39,7 @@ def chaos(given: Sequence[str]) -> int:
     parser.option("--keep", action="store_true", help="keep the copies and stores and say where they are")
     parser.option("--json", action="store_true", help="print a JSON object")
     chosen = parser.read(given)
+    clean_up_on_sigterm()
     seed = random.randrange(10**6) if chosen.seed is None else chosen.seed
     report = client.chaos.run_chaos(_subject(chosen), kills=chosen.kills, seed=seed, tell=note, keep=chosen.keep)
     print_json(chaos_json(report)) if chosen.json else print_page(_page(report))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cupola import client
 from cupola.cli.arguments import Parser
+from cupola.cli.ending import clean_up_on_sigterm
 from cupola.cli.output import note
 from cupola.cli.show import find_run
 from cupola.errors import ConfigError
@@ -31,6 +32,7 @@ def debug(given: Sequence[str]) -> int:
     chosen = parser.read(given)
     if chosen.exec is not None:
         _check_syntax(chosen.exec)
+    clean_up_on_sigterm()
     run = find_run(chosen.run)
     position = run.steps[chosen.step].record.position
     return client.debug.debug(run.reader, position, current=chosen.current, expression=chosen.exec, tell=note)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 
 from cupola.cli.output import note, print_json
 from cupola.client.views import Run
@@ -52,6 +54,15 @@ def _end(drive: Drive) -> tuple[Run, int]:
         return run, 0
     note(f"see it: cupola show {run.name}")
     return run, 0 if run.status is RunStatus.COMPLETED else 1
+
+
+def clean_up_on_sigterm() -> None:
+    """Let SIGTERM end this process as an exception does, so that what it has made for itself goes away."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 @contextmanager

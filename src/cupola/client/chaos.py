@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ from cupola.store import OWNER, Query
 _MOST_KILLS_OF_A_RUN = 5
 _LAST_LETTERS = 2000
 _LOOK_S = 0.0005
-"""How often the witness is looked at while a kill waits for it, in seconds."""
+"""How often the witness is looked at while a kill waits for it, in seconds; less often in long runs."""
 _DURATION_SHARE = 0.5
 """Share of the kills that come at any time of a run; the others come just after a step began or ended."""
 
@@ -69,6 +70,7 @@ class _Trial:
         self._witness, self._said = folder / "witness", folder / "said"
         self.kills = 0
         self.duration_s = 0.0
+        self._seen_bytes = self._seen_lines = 0
         self.linked = copy_tree(subject.root, self.source, without=subject.home)
         self._folder = self._working_folder(folder)
 
@@ -97,7 +99,7 @@ class _Trial:
         """Start and kill at a random moment; return the exit code of a run that ended before that, else None."""
         process = self.start()
         try:
-            usual.wait(process, chance, len(self.lines()), lambda: len(self.lines()))
+            usual.wait(process, chance, self.count_lines)
         finally:
             process.send_signal(signal.SIGKILL)
             code = process.wait()
@@ -109,6 +111,15 @@ class _Trial:
     def lines(self) -> list[Line]:
         return read_lines(self._witness)
 
+    def count_lines(self) -> int:
+        """Return how many lines the witness has; only what is new is read."""
+        with suppress(FileNotFoundError), self._witness.open("rb") as file:
+            file.seek(self._seen_bytes)
+            data = file.read()
+            self._seen_bytes += len(data)
+            self._seen_lines += data.count(b"\n")
+        return self._seen_lines
+
     def reader(self) -> RunReader | None:
         """Return what reads the run, or None while there is none."""
         if not (self.home / "cupola.db").exists():
@@ -119,7 +130,9 @@ class _Trial:
 
     def said(self) -> str:
         """Return the end of what it printed."""
-        return self._said.read_bytes()[-_LAST_LETTERS:].decode(errors="replace").strip() if self._said.exists() else ""
+        with self._said.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LETTERS))
+            return file.read().decode(errors="replace").strip()
 
     def observe(self) -> Observed:
         """Return what can be seen of the run that is over."""
@@ -173,21 +186,21 @@ class _Usual:
         self._duration_s = duration_s
         self._lines = lines
 
-    def wait(
-        self, process: subprocess.Popen[bytes], chance: random.Random, seen: int, count: Callable[[], int]
-    ) -> None:
-        """Wait for a random moment of what is left of a run, or for its end."""
+    def wait(self, process: subprocess.Popen[bytes], chance: random.Random, count: Callable[[], int]) -> None:
+        """Wait for a random moment of what is left of a run, or for its end; `count` tells how much the witness saw."""
+        seen = count()
         left = max(1, self._lines - seen)
+        look_s = max(_LOOK_S, self._duration_s / 5000)
         moment = time.monotonic()
         if chance.random() < _DURATION_SHARE:
             moment += chance.uniform(0, self._duration_s * max(0.3, left / max(1, self._lines)))
         else:
             wanted = seen + chance.randrange(left) + 1
             while count() < wanted and process.poll() is None:
-                time.sleep(_LOOK_S)
+                time.sleep(look_s)
             moment = time.monotonic() + chance.expovariate(1 / 0.001)
         while time.monotonic() < moment and process.poll() is None:
-            time.sleep(min(_LOOK_S, max(0.0, moment - time.monotonic())))
+            time.sleep(min(look_s, max(0.0, moment - time.monotonic())))
 
 
 def run_chaos(subject: Subject, *, kills: int, seed: int, tell: Callable[[str], None], keep: bool = False) -> Report:

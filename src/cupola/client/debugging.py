@@ -86,8 +86,12 @@ def main(arguments: Sequence[str]) -> int:
     """Debug what the file named by the only argument says."""
     session = msgspec.msgpack.decode(Path(arguments[0]).read_bytes(), type=Session)
     die_with_parent(session.parent, signal.SIGTERM)
+    # The user's modules must not find our own arguments.
+    sys.argv[:] = [session.record.facts.get("file", "")]
     try:
         return _debug(session)
+    except KeyboardInterrupt:
+        return 130
     except CupolaError as error:
         sys.stderr.write(f"error: {printable(error.what)}\n{printable(error.fix)}\n")
         return error.exit_code
@@ -142,6 +146,8 @@ def _execute(session: Session, live: LiveStep, loaders: Loaders, expression: str
     error = None
     if session.failure:
         error = _with_output_aside(lambda: _run_until_it_raises(live, {name: load() for name, load in loaders.items()}))
+        if isinstance(error, KeyboardInterrupt) and not session.failure.startswith("KeyboardInterrupt"):
+            raise error
         if error is None:
             _tell(f"it did not raise this time, as it did with {session.failure}; this is at its start")
     try:
