@@ -209,7 +209,10 @@ class Terminal:
         os.close(self._file)
 
     def _more(self, wait_s: float) -> bool:
-        if not select.select([self._file], [], [], wait_s)[0]:
+        # Not `select`, which can't wait for a descriptor above 1023 as a long session of tests may have.
+        waiting = select.poll()
+        waiting.register(self._file, select.POLLIN)
+        if not waiting.poll(1000 * wait_s):
             return True
         try:
             data = os.read(self._file, 65536)
