@@ -1,8 +1,8 @@
 """The journal of a run: append-only frames in a file.
 
-A run's folder holds `journal.<epoch>` (one per driver that held the run), `log` (what its steps printed) and `lock`
-(see `runlock`). It stands in `runs/` until the run is sealed, then in `finished/`, so that what is live can be listed
-without looking at what is over.
+A run's folder holds `journal.<epoch>` (one per driver that held the run), `log` (what its steps printed), `lock` (see
+`runlock`), and `checkpoints` while steps have some (see `artifacts.checkpoints`). It stands in `runs/` until the run is
+sealed, then in `finished/`, so that what is live can be listed without looking at what is over.
 
 A journal file is a header (`CPJ1`, epoch, first sequence number), then frames: length, CRC-32, bytes. Each frame is
 written by one `write` before anything depends on it. Recovery cuts a bad tail and never anything before it.
@@ -23,6 +23,8 @@ from cupola import digest
 from cupola.errors import CupolaError, Damaged, Fenced, Unreachable
 
 FORMAT = b"CPJ1"
+CHECKPOINTS = "checkpoints"
+"""Name of the folder with the checkpoints of steps, in a run's folder."""
 _HEADER = struct.Struct("<4sIQ")
 _FRAME = struct.Struct("<II")
 HEADER_BYTES = _HEADER.size
@@ -55,13 +57,20 @@ def live_runs(home: Path) -> list[str]:
 
 
 def archive(home: Path, run: str) -> None:
-    """Move the folder of a sealed run from the live to the finished ones."""
+    """Move the folder of a sealed run from the live to the finished ones.
+
+    Raises:
+        Unreachable: It can't be moved; the next reader tries again.
+    """
     target = finished_folder(home, run)
     try:
-        os.rename(live_folder(home, run), target)
-    except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(live_folder(home, run), target)
+        try:
+            os.rename(live_folder(home, run), target)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(live_folder(home, run), target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 class JournalWriter:
@@ -86,12 +95,12 @@ class JournalWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
             self._file = os.open(self._path, flags, 0o644)
+            if sync:
+                _sync_folder(folder)
         except FileExistsError:
             raise Fenced(f"run {folder.name} already has a driver of epoch {epoch}", where=str(self._path)) from None
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        if sync:
-            _sync_folder(folder)
 
     def append(self, event: bytes) -> int:
         """Write one encoded event; return its sequence number.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -106,14 +105,14 @@ def reopen(home: Path, run: str, *, takes_signals: bool = False) -> RunLock | No
 
     Raises:
         NotFound: The run has no folder any more.
+        Unreachable: The folder can't be written.
     """
     for _attempt in range(3):
         folder = run_folder(home, run)
         lock = lock_run(folder, takes_signals=takes_signals)
         if lock is not None:
             if folder != live_folder(home, run):
-                os.makedirs(live_folder(home, run).parent, exist_ok=True)
-                os.rename(folder, live_folder(home, run))
+                _bring_back(folder, live_folder(home, run), lock)
             return lock
         if folder.is_dir():
             # Held, unless it was moved between the two looks.
@@ -123,10 +122,22 @@ def reopen(home: Path, run: str, *, takes_signals: bool = False) -> RunLock | No
     raise NotFound(f"run {run} has no journal any more", where=str(live_folder(home, run)), fix="it can be run anew")
 
 
+def _bring_back(folder: Path, live: Path, lock: RunLock) -> None:
+    try:
+        os.makedirs(live.parent, exist_ok=True)
+        os.rename(folder, live)
+    except OSError as error:
+        lock.release()
+        raise cannot_write(live, error) from error
+
+
 def take_over(folder: Path) -> None:
-    """Take a run from a driver that lives but is stuck: it finds itself fenced at its next write."""
-    with suppress(FileNotFoundError):
-        os.unlink(folder / "lock")
+    """Take a run from a driver that lives but is stuck: it finds itself fenced at its next write.
+
+    Raises:
+        Unreachable: The folder can't be written.
+    """
+    _remove(folder / "lock")
 
 
 def _is_at(path: Path, file: int) -> bool:
@@ -171,9 +182,21 @@ def asked_to_cancel(folder: Path) -> str:
 
 
 def forget_cancel(folder: Path) -> None:
-    """Take back what `ask_to_cancel` left for an earlier driver."""
-    with suppress(FileNotFoundError):
-        os.unlink(folder / "cancel")
+    """Take back what `ask_to_cancel` left for an earlier driver.
+
+    Raises:
+        Unreachable: The folder can't be written.
+    """
+    _remove(folder / "cancel")
+
+
+def _remove(path: Path) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def fenced(folder: Path) -> Fenced:

@@ -1,9 +1,10 @@
 """Runs and resumes a pipeline in forked children, as one process that is told how by JSON lines on standard input.
 
 A child starts in milliseconds, so that it can be done for every write that a run makes. Each order has `home`,
-`witness` and `act` (`run`, `resume`, or `go on` for whichever of the two it takes), and may have `mode` and `at` for
-faults.c, `clock` for a clock that jumps, `twins`: that many children begin at the same moment, and `go`: a file that is
-made when the first of them has ended. With `die` the last step kills its process. Each is answered by a line.
+`witness` and `act` (`run`, `resume`, `look`, or `go on` for whichever of the first two it takes), and may have `mode`
+and `at` for faults.c, `clock` for a clock that jumps, `twins`: that many children begin at the same moment, and `go`: a
+file that is made when the first of them has ended. With `die` the last step kills its process. Each is answered by a
+line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ MODES = ("count", "kill", "torn", "eio once", "eio always", "short", "full")
 def act(order: dict[str, Any]) -> None:
     what = order["act"]
     runs = Client().runs.list(limit=1) if what != "run" else []
+    if what == "look":
+        return
     if what == "go on":
         what = "resume" if runs else "run"
     if what == "resume":

@@ -152,6 +152,27 @@ def test_a_write_that_fails_leaves_no_corrupt_state(name, mode, tmp_path, monkey
         check_clean(case)
 
 
+@pytest.mark.feature("CORE-03", "ENG-05")
+@pytest.mark.parametrize("mode", ["torn", "eio once"])
+def test_a_reader_that_dies_or_fails_while_it_settles_a_run_is_in_nobodys_way(mode, tmp_path, monkeypatch, order):
+    _count, outputs = count_writes(order, Case("few", tmp_path / "quiet", monkeypatch))
+    seen = Case("few", tmp_path / "seen", monkeypatch)
+    order(seen, "run", die=True)
+    (told,) = order(seen, "look", mode="count", at=0)
+    assert told["count"] > 3
+    for at in range(1, told["count"] + 1, STRIDES["few"]):
+        case = Case("few", tmp_path / f"{at}", monkeypatch)
+        order(case, "run", die=True)
+        case.kills = 1
+        (looked,) = order(case, "look", mode=mode, at=at)
+        assert looked["code"] in (-9, 0, 3), f"write {at}: {looked} {said_by(case)}"
+        (told_on,) = order(case, "go on")
+        assert told_on["code"] == 0, f"write {at}: {told_on} {said_by(case)}"
+        case.check_record()
+        assert case.outputs() == outputs
+        check_clean(case)
+
+
 @pytest.mark.feature("ENG-05", "CORE-12")
 @pytest.mark.parametrize("mode", ["eio once", "full"])
 def test_a_write_that_fails_in_a_resume_leaves_no_corrupt_state(mode, tmp_path, monkeypatch, order):

@@ -25,7 +25,7 @@ from cupola.artifacts.materializer import load_value, store_value
 from cupola.artifacts.materializers.files import content_digest
 from cupola.entities.artifact import Manifest
 from cupola.errors import CupolaError, Damaged, Fenced, MaterializerError
-from cupola.journal import cannot_write, frame, frames
+from cupola.journal import CHECKPOINTS, cannot_write, frame, frames
 from cupola.snapshot import Collect, FromStep, Gather, Literal, Source
 
 FORMAT = 1
@@ -203,7 +203,7 @@ def inputs_digest(
 
 def forget(run: Path, steps: Iterable[str]) -> None:
     """Remove the checkpoints of steps of the run in a folder: they have finished, or are to begin anew."""
-    known = set(_names(run / _FOLDER))
+    known = set(_names(run / CHECKPOINTS))
     for step in steps if known else ():
         folder = _step_folder(run, step)
         if folder.name in known:
@@ -212,8 +212,8 @@ def forget(run: Path, steps: Iterable[str]) -> None:
 
 def forget_all(run: Path) -> None:
     """Remove all checkpoints of the run in a folder."""
-    if os.path.exists(run / _FOLDER):
-        _remove(run / _FOLDER)
+    if os.path.exists(run / CHECKPOINTS):
+        _remove(run / CHECKPOINTS)
 
 
 def take_over(earlier: Path, run: Path) -> None:
@@ -222,8 +222,8 @@ def take_over(earlier: Path, run: Path) -> None:
     Raises:
         Unreachable: They can't be linked.
     """
-    for name in _names(earlier / _FOLDER):
-        source, target = earlier / _FOLDER / name, run / _FOLDER / name
+    for name in _names(earlier / CHECKPOINTS):
+        source, target = earlier / CHECKPOINTS / name, run / CHECKPOINTS / name
         # A driver that lives may put another in its place meanwhile.
         for _attempt in range(3):
             record = _read(source, max(_attempts(source), default=0))
@@ -231,12 +231,9 @@ def take_over(earlier: Path, run: Path) -> None:
                 break
 
 
-_FOLDER = "checkpoints"
-
-
 def _step_folder(run: Path, step: str) -> Path:
     # Names of steps may be longer than those of files, and hold slashes.
-    return run / _FOLDER / digest.checkpoint(step).partition(":")[2]
+    return run / CHECKPOINTS / digest.checkpoint(step).partition(":")[2]
 
 
 def _attempts(folder: Path) -> list[int]:

@@ -108,7 +108,10 @@ def rebuild(home: Path) -> Rebuilt:
         Unreachable: Another process keeps writing, or the folder can't be written.
     """
     blobs = Blobs(home)
-    return rebuild_database(home, lambda name: blobs.open(name).read_bytes())
+    try:
+        return rebuild_database(home, lambda name: blobs.open(name).read_bytes())
+    except OSError as error:
+        raise journal.cannot_write(home / DATABASE, error) from error
 
 
 def _check_database(database: Database) -> Iterator[Finding]:

@@ -105,8 +105,9 @@ class Driver:
             self._maps.end_child(position)
         for position in given.over:
             self._block(position)
-        # Those of steps whose driver died when they had just finished.
-        self._forget_checkpoints(given.done)
+        if given.done:
+            # Those of steps whose driver died when they had just finished.
+            self._forget_checkpoints(given.done)
 
     def drive(self, paused: Paused | None = None) -> Verdict:
         """Run all steps; record how the run ended, or, where its pipeline waits for an answer, that it paused."""

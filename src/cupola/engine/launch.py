@@ -37,7 +37,7 @@ from cupola.errors import Conflict, Unreachable
 from cupola.event import RunResumed, RunStarted
 from cupola.failures import is_failure, print_failure
 from cupola.ids import new_id, now
-from cupola.journal import JournalWriter, cannot_write, live_folder, run_folder
+from cupola.journal import CHECKPOINTS, JournalWriter, cannot_write, live_folder, run_folder
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.capture import Capture, start_capture
 from cupola.middleware.terminal import secure_descriptors
@@ -268,7 +268,8 @@ class Stage:
         assert self._recorder is not None
         self._capture.stop()
         self._reporter.run_finished(verdict.status, now() - self._began)
-        if verdict.status is RunStatus.COMPLETED:
+        # Asked here, so that a run whose steps made none need not import what knows them.
+        if verdict.status is RunStatus.COMPLETED and (self._folder / CHECKPOINTS).exists():
             artifacts.checkpoints.forget_all(self._folder)
         seal(self.run.id, self._recorder, self._site.store, self._site.home)
 

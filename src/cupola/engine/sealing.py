@@ -9,7 +9,7 @@ from cupola.artifacts.blobs import Blobs
 from cupola.engine.recorder import Recorder
 from cupola.engine.resume import read_reached
 from cupola.entities.run import RunRecord, RunStatus
-from cupola.errors import Conflict
+from cupola.errors import Conflict, Unreachable
 from cupola.event import RunFinished, RunMoved, RunResumed
 from cupola.ids import now
 from cupola.journal import JournalWriter, archive, live_folder
@@ -27,7 +27,7 @@ def seal(run: str, recorder: Recorder, store: Store, home: Path) -> None:
         raise recorder.trouble
     recorder.record(store.seal(run))
     recorder.project()
-    with suppress(OSError):
+    with suppress(Unreachable):
         archive(home, run)
 
 
