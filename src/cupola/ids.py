@@ -11,6 +11,14 @@ import time
 _last = 0
 
 
+def user_name() -> str:
+    """Return who runs this process: a name, or the number where there is none. It need not be text that can be stored.
+
+    Without the database of users, which a container may lack.
+    """
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+
+
 def now() -> float:
     """Return the wall clock in seconds since 1970, for people only; order comes from the store."""
     return time.time()

@@ -214,3 +214,96 @@ def test_a_pipeline_function_that_computes_is_stopped_by_ctrl_c(tmp_path, run_cu
     process.communicate(timeout=20)
     assert process.returncode == 130
     assert str(Client().runs.list()[0].status) == "cancelled"
+
+
+FACTORS = """
+import pathlib
+from cupola import pipeline, step, value
+
+HERE = pathlib.Path(__file__).parent
+FACTOR = 2
+
+def told(run):
+    with open(HERE / "told", "a") as file:
+        file.write(f"{run.name}\\n")
+
+@step(cache=False)
+def numbers(n: int) -> list[int]:
+    with open(HERE / "witness", "a") as file:
+        file.write("numbers\\n")
+    return list(range(n))
+
+@step(on_end=told)
+def scale(x: int) -> int:
+    return FACTOR * x
+
+@step
+def add(xs: list[int]) -> int:
+    return sum(xs)
+
+@step(cache=False)
+def divide(x: int) -> float:
+    rest = x - 12
+    return 10 / rest
+
+@pipeline(dynamic=True)
+def scaled(n: int = 3) -> float:
+    total = add(scale.map(numbers(n)))
+    return divide(total) if value(total) > 1 else 0.0
+"""
+
+
+@pytest.fixture
+def factors(tmp_path: Path, run_cupola) -> Path:
+    (tmp_path / "go.py").write_text(textwrap.dedent(FACTORS))
+    assert run_cupola("run", "go.py").returncode == 0
+    return tmp_path
+
+
+@pytest.mark.feature("ENG-04", "CORE-07")
+def test_why_names_the_cause_in_a_dynamic_run_and_plan_says_what_it_cannot_know(factors, run_cupola, rewrite):
+    rewrite(factors / "go.py", textwrap.dedent(FACTORS.replace("FACTOR = 2", "FACTOR = 3")))
+    assert run_cupola("run", "go.py").returncode == 0
+    causes = json.loads(run_cupola("show", "last", "--why", "scale[1]", "--json").stdout)["causes"]
+    assert [(cause["kind"], cause["old"], cause["new"]) for cause in causes] == [("constant", "2", "3")]
+    assert causes[0]["file"] == "go.py"
+    upstream = json.loads(run_cupola("show", "last", "--why", "add", "--json").stdout)["causes"]
+    assert [cause["kind"] for cause in upstream][:1] == ["input"]
+    assert "constant" in [cause["kind"] for cause in upstream]
+    planned = run_cupola("plan", "go.py")
+    assert "scaled is dynamic: which steps it calls is known only while it runs" in planned.stderr
+    assert json.loads(run_cupola("plan", "go.py", "--json").stdout) == {
+        "pipeline": "scaled", "dynamic": True, "steps": [],
+    }  # fmt: skip
+    assert "cupola show last --why add" in run_cupola("plan", "go.py", "--why", "add").stderr
+
+
+@pytest.mark.feature("ENG-04", "ENG-05")
+def test_a_rerun_of_a_dynamic_run_takes_over_what_still_holds(factors, run_cupola):
+    done = run_cupola("rerun", "last")
+    assert done.returncode == 0, done.stderr
+    assert set(statuses(run_cupola).values()) == {"cached"}
+    assert witnessed(factors) == ["numbers"]
+    done = run_cupola("rerun", "last", "--from", "scale")
+    assert done.returncode == 0, done.stderr
+    assert statuses(run_cupola) == {
+        "numbers": "cached",
+        "scale[0]": "completed",
+        "scale[1]": "completed",
+        "scale[2]": "completed",
+        "add": "completed",
+        "divide": "completed",
+    }
+    assert "did you mean 'scale'?" in run_cupola("rerun", "last", "--from", "scael").stderr
+
+
+@pytest.mark.feature("ENG-04", "ENG-11", "ENG-12")
+def test_a_dynamic_run_is_reproduced_without_its_hooks_and_its_steps_are_debugged(factors, run_cupola):
+    before = len((factors / "told").read_text().splitlines())
+    done = run_cupola("reproduce", "last", "--json", timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outputs_compared"] == 6
+    assert len((factors / "told").read_text().splitlines()) == before
+    assert run_cupola("run", "go.py", "--param", "n=4").returncode == 1  # 12 - 12
+    assert run_cupola("debug", "last", "divide", "--exec", "rest").stdout.strip() == "0"
+    assert run_cupola("debug", "last", "scale[3]", "--exec", "x * FACTOR").stdout.strip() == "6"

@@ -23,7 +23,7 @@ def resume(given: Sequence[str]) -> int:
         "Go on with a run that failed, was cancelled or lost: what has finished in it never runs again.",
         epilog=WHICH,
     )
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option(
         "--with-current-code",
         action="store_true",
@@ -68,7 +68,7 @@ def rerun(given: Sequence[str]) -> int:
         "Run the pipeline of an earlier run again, in a new run that takes over the results that still hold.",
         epilog=WHICH,
     )
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option("--from", dest="from_step", default="", metavar="STEP", help="run this step and all after it anew")
     parser.option("--param", action="append", default=[], metavar="NAME=VALUE", help="change a parameter")
     parser.option(

@@ -21,7 +21,7 @@ def answer(given: Sequence[str]) -> int:
         "Answer what a paused run asks, and go on with it in this process. Without an answer, its question is printed, "
         "and at a terminal the answer is asked for.",
     )
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option("answer", metavar="ANSWER", nargs="?", help="the answer; it is checked against what the run wants")
     parser.option(
         "--with-current-code", action="store_true", help="go on although the pipeline or its steps were edited since"

@@ -51,6 +51,10 @@ class Parser(argparse.ArgumentParser):
         """Declare an argument; the same as `add_argument`, without its result."""
         self.add_argument(*names, **keywords)
 
+    def run_option(self) -> None:
+        """Declare the argument that names a run."""
+        self.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+
     def read(self, given: Sequence[str]) -> Namespace:
         """Return the arguments.
 

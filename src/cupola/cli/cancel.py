@@ -17,7 +17,7 @@ def cancel(given: Sequence[str]) -> int:
         "Stop a run that is being driven, by any process of this host: its running steps are stopped, what has "
         "finished is kept, and `cupola resume` goes on with it.",
     )
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option(
         "--wait", type=float, default=30.0, metavar="SECONDS", help="how long to wait for its end (default: 30)"
     )

@@ -25,7 +25,7 @@ def debug(given: Sequence[str]) -> int:
         _ABOUT,
         epilog="Exit codes: 0 done, 1 the expression raised, 2 the step can't be entered.",
     )
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option("step", metavar="STEP", help="a step of the run; 'fit[3]' for one of a mapped step")
     parser.option("--current", action="store_true", help="take the code as it is now, and not as it ran")
     parser.option("--exec", metavar="EXPR", help="run an expression there and print it, instead of opening a debugger")

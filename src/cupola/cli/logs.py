@@ -17,7 +17,7 @@ from cupola.loglines import Line
 def logs(given: Sequence[str]) -> int:
     """Print what a run or step wrote."""
     parser = Parser("logs", "Print what a run or one of its steps printed and logged, as it was written.")
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option("step", metavar="STEP", nargs="?", help="only what this step wrote")
     parser.option("-f", "--follow", action="store_true", help="go on until the run or step is over")
     parser.option("-t", "--times", action="store_true", help="begin each line with its time, stream and level")

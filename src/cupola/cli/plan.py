@@ -16,7 +16,7 @@ from cupola.client.page import Page, Table
 from cupola.engine.explain import CacheReport
 from cupola.engine.plan import Plan, PlannedStep
 from cupola.errors import NotFound
-from cupola.text import age, count, duration
+from cupola.text import age, count, duration, shell_word
 
 EXPLAINED = 200
 """Steps whose reasons the table shows; of a longer plan `--why STEP` and `--json` tell the others."""
@@ -50,6 +50,7 @@ def plan_json(found: Plan) -> dict[str, Any]:
     """Return a plan as plain data."""
     return {
         "pipeline": found.pipeline,
+        "dynamic": bool(found.snapshot.dynamic),
         "steps": [
             {
                 "name": step.name,
@@ -66,6 +67,11 @@ def plan_json(found: Plan) -> dict[str, Any]:
 
 def _why(found: Plan, name: str, *, json: bool) -> int:
     names = [step.name for step in found]
+    if found.snapshot.dynamic:
+        raise NotFound(
+            f"{found.pipeline} is dynamic: which steps it calls is known only while it runs",
+            fix=f"run it, and then: cupola show last --why {shell_word(name)}",
+        )
     if name not in names:
         raise NotFound(f"pipeline {found.pipeline} has no step {name!r}", fix=suggest(name, names, "step"))
     report = found.why(name)
@@ -80,6 +86,9 @@ def _why(found: Plan, name: str, *, json: bool) -> int:
 
 
 def _print_plan(found: Plan) -> None:
+    if found.snapshot.dynamic:
+        note(f"{found.pipeline} is dynamic: which steps it calls is known only while it runs; nothing was run")
+        return
     listed = [step for step in found if not step.parent]
     rows = tuple(
         (step.name, _would(step), _reason(found, step) if place < EXPLAINED else "")

@@ -28,7 +28,7 @@ def reproduce(given: Sequence[str]) -> int:
         "compare the outputs.",
         epilog=f"{WHICH}\n\nExit codes: 0 all outputs are equal, 1 one differs, 2 the run can't be reproduced.",
     )
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option("--keep", action="store_true", help="keep the scratch folder and say where it is")
     parser.option("--json", action="store_true", help="print a JSON object; what the pipeline prints goes to stderr")
     chosen = parser.read(given)

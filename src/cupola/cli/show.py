@@ -25,7 +25,7 @@ def show(given: Sequence[str], *, command: str = "show") -> int:
         "Show a run: its parameters, steps and outputs; or one of its steps.",
         epilog="--why says from which run a step's result was taken, or what had changed so that it ran.",
     )
-    parser.option("run", metavar="RUN", help="an id, a unique beginning of one, or a name; `last` for the newest run")
+    parser.run_option()
     parser.option("step", metavar="STEP", nargs="?", help="a step of the run")
     parser.option("--why", metavar="STEP", help="say why this step ran or didn't")
     parser.option("--graph", action="store_true", help="draw the graph with the state of each step")

@@ -29,7 +29,7 @@ from cupola.compiler.source import module_file, module_name, root_of
 from cupola.engine.display import make_reporter
 from cupola.engine.launch import launch_run, resume_run
 from cupola.engine.reporter import Reporter, Screen, Silent
-from cupola.engine.rerun import Earlier, select
+from cupola.engine.rerun import Earlier, select, select_calls
 from cupola.engine.resume import Answer, Given, Reached, Resumption
 from cupola.entities.artifact import INLINE_BYTES
 from cupola.entities.run import RunRecord, RunStatus
@@ -134,7 +134,9 @@ def rerun(
     site = open_site(pipeline)
     arguments = {**recorded_arguments(reader.record(), pipeline), **(params or {})}
     fresh = compile_request(Request(pipeline=pipeline, arguments=arguments, params=said))
-    names = [spec.name for spec in fresh.snapshot.steps]
+    # What a dynamic pipeline will call, nobody knows; what it called, the earlier run does.
+    known = reader.snapshot() if fresh.program is not None else fresh.snapshot
+    names = list(dict.fromkeys(name for spec in known.steps for name in (spec.name.partition("[")[0], spec.name)))
     if from_step and from_step not in names:
         close = nearest(from_step, names)
         raise NotFound(
@@ -153,12 +155,15 @@ def rerun(
         ),
     )
     chosen = select(fresh.snapshot, earlier, from_step)
+    calls = select_calls(reader.graph().additions, earlier)
     reporter = Silent(Screen()) if quiet else make_reporter()
     facts = {**run_facts(), "rerun_of": reader.id, **({"from_step": from_step} if from_step else {})}
     given = Given(
         kept=chosen.kept,
         kept_children=chosen.kept_children,
         forced=chosen.forced,
+        calls=calls,
+        first=from_step if fresh.program is not None else "",
         checkpoints_of=reader.id if with_checkpoints else "",
     )
     launched = launch_run(fresh, site, audience(), facts, reporter, given, workers)
@@ -182,7 +187,7 @@ def find_definition(record: RunRecord) -> PipelineDefinition:
             where=record.source,
             fix="define it at the top level of a module",
         )
-    found: Any = _import(module, record.facts.get("root", ""))
+    found: Any = import_module_of(module, record.facts.get("root", ""))
     for name in qualname.split("."):
         found = getattr(found, name, None)
     definition = getattr(found, "definition", None)
@@ -193,7 +198,12 @@ def find_definition(record: RunRecord) -> PipelineDefinition:
     )
 
 
-def _import(module: str, root: str) -> Any:
+def import_module_of(module: str, root: str) -> Any:
+    """Return a module of a project by its name relative to the source root.
+
+    Raises:
+        NotFound: It isn't there.
+    """
     path = os.path.join(root, *module.split("."))
     for file in (path + ".py", os.path.join(path, "__init__.py")):
         if os.path.isfile(file):

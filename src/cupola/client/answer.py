@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from cupola.client import describe
 from cupola.client.again import Ended, resume
 from cupola.client.reading import RunReader
 from cupola.engine.resume import Answer
 from cupola.entities.run import RunStatus
 from cupola.errors import Conflict
+from cupola.ids import user_name
 from cupola.text import storable_text
 
 
@@ -47,6 +46,5 @@ def answer(
         CodeChanged: The code of the pipeline was edited since.
     """
     question_of(reader)
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
-    given = Answer(value, storable_text(user))
+    given = Answer(value, storable_text(user_name()))
     return resume(reader, with_current_code=with_current_code, quiet=quiet, workers=workers, answer=given)

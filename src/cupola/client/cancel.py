@@ -10,6 +10,7 @@ from cupola.client.reading import RunReader
 from cupola.engine.sealing import cancel_paused
 from cupola.entities.run import RunStatus
 from cupola.errors import Conflict, Unreachable
+from cupola.ids import user_name
 from cupola.journal import live_folder
 from cupola.runlock import Holder, ask_to_cancel, process_start, read_holder
 from cupola.text import storable_text
@@ -34,8 +35,7 @@ def cancel(reader: RunReader, *, wait_s: float = WAIT_S) -> None:
     record = reader.record()
     if record.status.is_final:
         raise Conflict(f"run {record.name} is {record.status} already: there is nothing to cancel")
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
-    who = storable_text(f"cupola cancel of {user}, process {os.getpid()}")
+    who = storable_text(f"cupola cancel of {user_name()}, process {os.getpid()}")
     if record.status is RunStatus.PAUSED:
         cancel_paused(record, reader.connection.store, reader.connection.home, who)
         reader.forget()

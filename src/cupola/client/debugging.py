@@ -17,7 +17,7 @@ import msgspec
 
 from cupola.artifacts.blobs import Blobs
 from cupola.artifacts.materializer import load_value
-from cupola.client.again import find_definition, recorded_arguments
+from cupola.client.again import find_definition, import_module_of, recorded_arguments
 from cupola.client.connect import Connection
 from cupola.client.frames import (
     NOTHING,
@@ -29,8 +29,12 @@ from cupola.client.frames import (
     show_result,
 )
 from cupola.client.moving import bring_files, move_paths
+from cupola.compiler.callsite import call_site
 from cupola.compiler.compile import Compiled
+from cupola.compiler.dynamic import Calls, Program
+from cupola.compiler.nodes import Callee, Node, StepDefinition
 from cupola.compiler.requests import Request, compile_request
+from cupola.compiler.signature import read_signature
 from cupola.compiler.stepcompile import LiveStep
 from cupola.context import ArtifactAccess, PipelineInfo, RunInfo, StepContext, StepInfo, enter_step
 from cupola.engine.processes import die_with_parent
@@ -190,23 +194,40 @@ def _find_step(session: Session) -> LiveStep:
     )
     if not session.current:
         bring_files(root, session.source, compiled)
-    place = _place(session, compiled)
-    spec = compiled.snapshot.steps[place]
+    spec, live = _called(session, compiled.program) if compiled.program is not None else _wired(session, compiled)
     if spec.code_digest != session.spec.code_digest:
         what = "is not the code that ran" if session.current else "is not all as it was when it ran"
         _tell(f"the code of step {session.name} {what}")
-    return compiled.steps[place]
+    return live
 
 
-def _place(session: Session, compiled: Compiled) -> int:
+def _wired(session: Session, compiled: Compiled) -> tuple[StepSpec, LiveStep]:
+    """Return a step of a static pipeline as it compiles now."""
     names = [spec.name for spec in compiled.snapshot.steps]
     if session.owner not in names:
-        raise NotFound(
-            f"the pipeline has no step {session.owner!r} any more",
-            where=session.record.source,
-            fix="leave --current away to debug the code as it ran",
-        )
-    return names.index(session.owner)
+        raise _gone(session, f"the pipeline has no step {session.owner!r}")
+    place = names.index(session.owner)
+    return compiled.snapshot.steps[place], compiled.steps[place]
+
+
+def _called(session: Session, program: Program) -> tuple[StepSpec, LiveStep]:
+    """Return a step that a dynamic pipeline called, found where its function is defined, as it compiles now."""
+    module, _, qualname = session.spec.source.partition(":")
+    found: Any = None if "<locals>" in qualname else import_module_of(module, session.source)
+    for name in qualname.split(".") if found is not None else ():
+        found = getattr(found, name, None)
+    definition = getattr(found, "definition", None)
+    if not isinstance(definition, StepDefinition):
+        raise _gone(session, f"there is no step at the top level of {module!r} called {qualname!r}")
+    callee = Callee(definition.function, read_signature(definition.function), (program.definition,))
+    node = Node(0, session.name, definition, callee, dict(session.spec.inputs), (), (), call_site())
+    addition, live = Calls(program).compile(node, "", 0)
+    return addition.spec, live
+
+
+def _gone(session: Session, what: str) -> NotFound:
+    fix = "leave --current away to debug the code as it ran" if session.current else "define it at the top level"
+    return NotFound(f"{what}{' any more' if session.current else ''}", where=session.spec.source, fix=fix)
 
 
 def _context(session: Session, blobs: Blobs) -> StepContext:

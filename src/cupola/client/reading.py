@@ -10,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from cupola import journal, logfile
 from cupola.client.connect import Connection
 from cupola.client.mapped import BADLY, SHOWN, Children, is_bad
 from cupola.engine.expanded import Expanded
+from cupola.engine.grown import Graph, grow
 from cupola.entities.artifact import Manifest, VersionRecord
 from cupola.entities.run import RunRecord, StepRecord, StepStatus
 from cupola.errors import NotFound
@@ -28,11 +27,9 @@ from cupola.snapshot import (
     Snapshot,
     Source,
     StepSpec,
-    decode_addition,
     decode_outputs,
     decode_returned,
     decode_snapshot,
-    in_order,
 )
 from cupola.store import ALL, OWNER, Condition, CountChildren, ExpansionsOf, OutputsOf, Query, SnapshotOf, StepsOf
 
@@ -79,23 +76,16 @@ class RunReader:
         """Return the graph of the run."""
         known = self._snapshot
         if known is None or (known.dynamic and self.record().head != self._grown_to):
-            snapshot = decode_snapshot(self.snapshot_bytes())
-            known = self._snapshot = self._grown(snapshot) if snapshot.dynamic else snapshot
+            known = self._snapshot = self.graph().snapshot
         return known
 
-    def _grown(self, snapshot: Snapshot) -> Snapshot:
-        """Return the graph of a dynamic run as it happened: with the steps that its pipeline called so far."""
-        self._grown_to = self.record().head
-        recorded = self.steps()
-        additions = [decode_addition(recorded[position].addition) for position in sorted(recorded)]
-        self._items = {(step, name): item for addition in additions for step, name, item in addition.items}
-        return msgspec.structs.replace(
-            snapshot,
-            steps=tuple([addition.spec for addition in additions]),
-            parts=in_order({place: part for addition in additions for place, part in addition.parts.items()}),
-            options=in_order({place: found for addition in additions for place, found in addition.options.items()}),
-            outputs=self.returned(),
-        )
+    def graph(self) -> Graph:
+        """Return the graph with all that was added to it while the run went on."""
+        record, snapshot = self.record(), decode_snapshot(self.snapshot_bytes())
+        self._grown_to = record.head
+        graph = grow(snapshot, record, self.steps().values()) if snapshot.dynamic else Graph(snapshot, ())
+        self._items = graph.items
+        return graph
 
     def snapshot_bytes(self) -> bytes:
         """Return the bytes of the graph, as they were hashed."""

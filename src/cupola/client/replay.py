@@ -118,4 +118,7 @@ def _changed_parts(data: bytes, fresh: Compiled, position: int) -> str:
 
 def _without_hooks(compiled: Compiled) -> Compiled:
     steps = tuple(msgspec.structs.replace(step, hooks={}) for step in compiled.steps)
-    return msgspec.structs.replace(compiled, steps=steps, hooks={}, raise_on_failure=False)
+    program = compiled.program
+    if program is not None:
+        program = msgspec.structs.replace(program, has_hooks=False)
+    return msgspec.structs.replace(compiled, steps=steps, program=program, hooks={}, raise_on_failure=False)

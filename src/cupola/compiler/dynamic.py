@@ -20,6 +20,7 @@ from cupola.compiler.overrides import override_call
 from cupola.compiler.reach import code_parts
 from cupola.compiler.returned import returned_outputs
 from cupola.compiler.signature import read_signature
+from cupola.compiler.source import source_name
 from cupola.compiler.stepcompile import LiveStep, StepCompiler
 from cupola.compiler.trace import Conducts, Trace, tracing
 from cupola.snapshot import Addition, CodePart, RunOutput, StepOptions, StepSpec, in_order
@@ -34,6 +35,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         layers: Configuration above the decorators, lowest first.
         step_params: What configuration says of single steps' literal inputs, by invocation name, lowest first.
         no_cache: Whether no earlier result may be used.
+        has_hooks: Whether hooks of its steps are called.
     """
 
     definition: PipelineDefinition
@@ -41,6 +43,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     layers: Sequence[KnobLayer] = ()
     step_params: Sequence[Mapping[str, ParamLayer]] = ()
     no_cache: bool = False
+    has_hooks: bool = True
 
 
 def code_of(pipeline: PipelineDefinition) -> str:
@@ -94,11 +97,6 @@ class Calls:
             options |= addition.options
         self._compiler.restore(in_order(parts), in_order(places), in_order(options))
 
-    @property
-    def options(self) -> list[StepOptions]:
-        """The options that compiled calls refer to."""
-        return self._compiler.options
-
     def check(self, node: Node) -> None:
         """Check a call as it was made.
 
@@ -117,6 +115,8 @@ class Calls:
         parts, options = len(compiler.parts), len(compiler.options)
         compiler.add(node)
         spec, live = compiler.steps.pop(), compiler.live.pop()
+        if not self._program.has_hooks:
+            live = msgspec.structs.replace(live, hooks={})
         new = dict(enumerate(list(compiler.parts)[parts:], parts)) if len(compiler.parts) > parts else {}
         places = dict(enumerate(compiler.places[parts:], parts))
         gained = dict(enumerate(compiler.options[options:], options))
@@ -132,7 +132,7 @@ def key_of(node: Node, inputs: Iterable[tuple[str, Sequence[bytes]]]) -> str:
     """
     step = node.definition
     nested = "/".join(pipeline.name for pipeline in node.pipelines[1:])
-    parts = [nested.encode(), step.name.encode(), step.label.encode()]
+    parts = [nested.encode(), source_name(step.function).encode(), step.name.encode(), step.label.encode()]
     for name, content in inputs:
         parts += [b"input", name.encode(), str(len(content)).encode(), *content]
     return digest.call_key(parts)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from cupola.compiler.stepcompile import LiveStep
 from cupola.engine.desk import Desk, Listener
-from cupola.engine.graph import Graph
-from cupola.engine.history import Past
+from cupola.engine.graph import Graph, read_steps
 from cupola.engine.later import refuse_later
 from cupola.engine.maps import Maps
+from cupola.engine.rerun import computes_same
+from cupola.engine.resume import Given
 from cupola.entities.artifact import Manifest
 from cupola.event import Event, StepAdded
 from cupola.ids import now
 from cupola.snapshot import Addition, StepOptions, encode_addition
+from cupola.store import CacheEntry
 
 
 class Additions:
@@ -24,6 +26,8 @@ class Additions:
     Attributes:
         listener: Who decides what follows from the end of a step; None where the driver does.
         apart: The steps that run beside the pipeline function, not in its place.
+        kept: Results of an earlier run that stand for steps, as a rerun takes them over.
+        forced: Steps that run although the cache may have a result.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Additions:
         desk: Desk,
         options: dict[int, StepOptions],
         manifests: dict[tuple[int, str], Manifest],
+        given: Given,
     ) -> None:
         self._graph = graph
         self._maps = maps
@@ -42,9 +47,13 @@ class Additions:
         self._manifests = manifests
         self.listener: Listener | None = None
         self.apart: set[int] = set()
+        self.kept: dict[int, CacheEntry] = {}
+        self.forced: set[int] = set()
+        self._given = given
 
-    def restore(self, past: Past) -> None:
+    def restore(self) -> None:
         """Put the steps that were added in earlier drives at their positions; none starts before it is taken up."""
+        past = self._given.past
         for position, addition in past.additions.items():
             self._put(position, addition)
         for position in past.failures:
@@ -66,6 +75,7 @@ class Additions:
         self.record(StepAdded(now(), position, encode_addition(addition)))
         self._reporter.steps_added(1)
         self._put(position, addition)
+        self._choose(position, addition)
         self._bring(position, live, is_apart=is_apart)
         return position
 
@@ -88,6 +98,16 @@ class Additions:
     def warn(self, text: str) -> None:
         """Tell people what they should know of the run."""
         self._reporter.warn(text)
+
+    def _choose(self, position: int, addition: Addition) -> None:
+        """Note whether a rerun takes a result over for a step, or runs it whatever the cache has."""
+        first, spec = self._given.first, addition.spec
+        read, _collected = read_steps(spec)
+        known = self._given.calls.get((addition.key, addition.number))
+        if (first and spec.name.partition("[")[0] == first) or spec.name == first or self.forced.intersection(read):
+            self.forced.add(position)
+        elif known is not None and computes_same(spec, known.spec):
+            self.kept[position] = known.entry
 
     def _put(self, position: int, addition: Addition) -> None:
         added = self._graph.add(addition.spec)

@@ -98,8 +98,8 @@ class Driver:
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
         self._maps = Maps(compiled, self._graph, self._manifests, site.blobs, given)
         self._given = given
-        self.additions = Additions(self._graph, self._maps, desk, self._options, self._manifests)
-        self.additions.restore(given.past)
+        self.additions = Additions(self._graph, self._maps, desk, self._options, self._manifests, given)
+        self.additions.restore()
         for position, outputs in sorted(given.done.items()):
             self._keep(position, outputs)
             self._maps.end_child(position)
@@ -233,8 +233,8 @@ class Driver:
         options = self._options[spec.options]
         live = self._maps.live(position)
         inputs = read_inputs(spec, options, live.files, self._manifests, self._site.root)
-        entry, note = self._maps.kept(position), ""
-        if entry is None and not self._maps.is_forced(position):
+        entry, note = self._maps.kept(position) or self.additions.kept.get(position), ""
+        if entry is None and not self._maps.is_forced(position) and position not in self.additions.forced:
             entry, note = self._cache.find(spec, options, inputs)
         if entry is not None and not is_drawn(options.cache_verify):
             self._recorder.record(cached_event(position, inputs, entry))

@@ -13,10 +13,11 @@ import msgspec
 
 from cupola import values
 from cupola.engine.expanded import Expanded
+from cupola.engine.grown import Graph, read_graph
 from cupola.entities.run import RunRecord, StepRecord, StepStatus
 from cupola.errors import NotFound
-from cupola.snapshot import CodePart, Collect, FromStep, Literal, Snapshot, Source, StepSpec, decode_snapshot
-from cupola.store import OWNER, ExpansionsOf, SnapshotOf, StepBefore, StepsOf, Store
+from cupola.snapshot import CodePart, Collect, FromStep, Literal, Snapshot, Source, StepSpec
+from cupola.store import OWNER, ExpansionsOf, StepBefore, StepsOf, Store
 
 LISTED = 10
 """Items of one input that are told one by one; the others are counted."""
@@ -96,7 +97,8 @@ class _Run:
     def __init__(self, store: Store, run: RunRecord) -> None:
         self.store = store
         self.run = run
-        self.snapshot = decode_snapshot(store.ask(SnapshotOf(run.snapshot), who=OWNER))
+        graph = read_graph(store, run)
+        self.snapshot, self.places = graph.snapshot, graph.places
         self.steps = Expanded(self.snapshot, store.ask(ExpansionsOf(run.id), who=OWNER))
         self.records = {record.name: record for record in store.ask(StepsOf(run.id), who=OWNER)}
         self.history = History(store, run.pipeline, run.number)
@@ -131,7 +133,7 @@ class _Run:
         record, position = self.records.get(name), self.steps.position(name)
         inputs = record.inputs if record is not None else None
         assert position is not None
-        return Side(snapshot=self.snapshot, steps=self.steps, position=position, places=self.run.places, inputs=inputs)
+        return Side(snapshot=self.snapshot, steps=self.steps, position=position, places=self.places, inputs=inputs)
 
     @staticmethod
     def notes(record: StepRecord | None) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ class History:
         self._before = before
         self._sides: dict[str, Side | None] = {}
         self._records: dict[str, StepRecord] = {}
-        self._runs: dict[str, tuple[RunRecord, Snapshot, Expanded]] = {}
+        self._runs: dict[str, tuple[Graph, Expanded]] = {}
 
     def side(self, name: str) -> Side | None:
         """Return the step as its newest earlier record has it, or None when there is none."""
@@ -167,10 +169,12 @@ class History:
         self._records[name] = record
         if record.run not in self._runs:
             run: RunRecord = self._store.get("run", record.run, who=OWNER)
-            graph = decode_snapshot(self._store.ask(SnapshotOf(run.snapshot), who=OWNER))
-            self._runs[record.run] = run, graph, Expanded(graph, self._store.ask(ExpansionsOf(run.id), who=OWNER))
-        run, snapshot, steps = self._runs[record.run]
-        return Side(snapshot=snapshot, steps=steps, position=record.position, places=run.places, inputs=record.inputs)
+            graph = read_graph(self._store, run)
+            expansions = self._store.ask(ExpansionsOf(run.id), who=OWNER)
+            self._runs[record.run] = graph, Expanded(graph.snapshot, expansions)
+        graph, steps = self._runs[record.run]
+        place = record.position
+        return Side(snapshot=graph.snapshot, steps=steps, position=place, places=graph.places, inputs=record.inputs)
 
 
 def report_children(steps: Expanded, position: int, report: Callable[[int], CacheReport]) -> CacheReport:

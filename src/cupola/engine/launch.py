@@ -36,7 +36,7 @@ from cupola.entities.run import RunRecord, RunStatus
 from cupola.errors import Conflict, Unreachable
 from cupola.event import RunResumed, RunStarted
 from cupola.failures import is_failure, print_failure
-from cupola.ids import new_id, now
+from cupola.ids import new_id, now, user_name
 from cupola.journal import CHECKPOINTS, JournalWriter, cannot_write, live_folder, run_folder
 from cupola.middleware.attempt import Hook, Moment
 from cupola.middleware.capture import Capture, start_capture
@@ -318,7 +318,7 @@ def _make_folder(folder: Path, takes_signals: bool) -> RunLock:
 def _run_started(compiled: Compiled, site: Site, run: str, facts: Mapping[str, str]) -> RunStarted:
     inline = len(compiled.data) <= INLINE_BYTES
     blob = "" if inline else site.blobs.put_bytes(compiled.data)[0]
-    user = storable_text(os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid()))
+    user = storable_text(user_name())
     return RunStarted(
         at=now(),
         run=run,

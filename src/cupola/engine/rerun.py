@@ -12,7 +12,7 @@ import msgspec
 from cupola.engine.graph import read_steps
 from cupola.entities.artifact import VersionRecord
 from cupola.entities.run import StepRecord, StepStatus
-from cupola.snapshot import Collect, FromStep, Gather, Literal, Snapshot, Source, StepSpec
+from cupola.snapshot import Addition, Collect, FromStep, Gather, Literal, Snapshot, Source, StepSpec
 from cupola.store import CacheEntry
 
 
@@ -46,6 +46,32 @@ class Selection(msgspec.Struct, frozen=True):
     kept: Mapping[int, CacheEntry]
     kept_children: Mapping[int, Mapping[int, CacheEntry]]
     forced: frozenset[int]
+
+
+class KeptCall(msgspec.Struct, frozen=True):
+    """A call of an earlier dynamic run whose result may be taken over: what it was, and its result."""
+
+    spec: StepSpec
+    entry: CacheEntry
+
+
+Calls = Mapping[tuple[str, int], KeptCall]
+"""Calls by their content key and their number among equal ones."""
+
+
+def select_calls(additions: Mapping[int, Addition], earlier: Earlier) -> Calls:
+    """Return the calls of an earlier dynamic run that have a result which can be read."""
+    found = {position: _entry(earlier, position, addition.spec) for position, addition in additions.items()}
+    return {
+        (additions[position].key, additions[position].number): KeptCall(additions[position].spec, entry)
+        for position, entry in found.items()
+        if entry is not None
+    }
+
+
+def computes_same(now: StepSpec, before: StepSpec) -> bool:
+    """Tell whether two calls with one content key, which says that their inputs are equal, compute the same."""
+    return (now.source, now.code_digest, now.base_key) == (before.source, before.code_digest, before.base_key)
 
 
 def select(new: Snapshot, earlier: Earlier, first: str) -> Selection:
@@ -111,9 +137,7 @@ def _child_entries(earlier: Earlier, position: int, spec: StepSpec) -> tuple[dic
 
 def _is_same(new: StepSpec, graph: Snapshot, old: StepSpec, old_graph: Snapshot) -> bool:
     """Tell whether two calls compute the same from the same inputs."""
-    if new.source != old.source or new.code_digest != old.code_digest or new.base_key != old.base_key:
-        return False
-    if new.inputs.keys() != old.inputs.keys():
+    if not computes_same(new, old) or new.inputs.keys() != old.inputs.keys():
         return False
     return all(_wiring(source, graph) == _wiring(old.inputs[name], old_graph) for name, source in new.inputs.items())
 

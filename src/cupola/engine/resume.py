@@ -14,6 +14,7 @@ from cupola.artifacts.blobs import Blobs
 from cupola.engine.expanded import Expanded
 from cupola.engine.fan import is_there
 from cupola.engine.history import Past, read_past
+from cupola.engine.rerun import Calls
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import RunStatus
 from cupola.errors import Damaged
@@ -106,6 +107,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         checkpoints_of: Id of an earlier run from whose checkpoints steps go on.
         past: What a dynamic pipeline did in this run.
         answer: What a person answers to the question that it waits with.
+        calls: Calls of an earlier dynamic run whose results stand for equal ones of this.
+        first: Name of the call of a dynamic pipeline from which on all that follows from it runs anew.
     """
 
     done: Mapping[int, Outputs] = {}
@@ -119,6 +122,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints_of: str = ""
     past: Past = Past()
     answer: Answer | None = None
+    calls: Calls = {}
+    first: str = ""
 
 
 def read_reached(folder: Path, store: Store, blobs: Blobs) -> Reached:

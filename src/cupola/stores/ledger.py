@@ -7,7 +7,7 @@ that wrote it, a reader that found it, whoever settles a dead run.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
@@ -227,12 +227,12 @@ class Ledger:
     def _batch(self, db: sqlite3.Connection, draft: RunDraft, arrival: Arrival) -> Batch:
         return Batch(db, draft, self._find_names, arrival.sealed, steps=load_open_steps(db, draft))
 
-    def position_of(self, snapshot: str, name: str) -> int:
-        """Return the position of a step in a snapshot; -1 when it has none or the snapshot can't be read."""
+    def positions_in(self, snapshot: str) -> Mapping[str, int]:
+        """Return the positions of the steps in a snapshot by name; none of a dynamic one, or that can't be read."""
         try:
-            return self._find_names(snapshot).positions.get(name, -1)
+            return self._find_names(snapshot).positions
         except CupolaError:
-            return -1
+            return {}
 
     def _find_names(self, snapshot: str) -> StepNames:
         names = self._outlines.get(snapshot)

@@ -177,10 +177,14 @@ def _step_before(ledger: Ledger, question: StepBefore) -> StepRecord | None:
 
 
 def _position_of(ledger: Ledger, db: sqlite3.Connection, run: int, snapshot: str, name: str) -> int:
+    positions = ledger.positions_in(snapshot)
+    if not positions:  # of a dynamic run only the steps themselves say what they are called
+        row = db.execute("SELECT position FROM step WHERE run = ? AND name = ?", (run, name)).fetchone()
+        return row[0] if row is not None else -1
     child = split_child_name(name)
     if child is None:
-        return ledger.position_of(snapshot, name)
-    return child_position(db, run, ledger.position_of(snapshot, child[0]), child[1])
+        return positions.get(name, -1)
+    return child_position(db, run, positions.get(child[0], -1), child[1])
 
 
 def _consumers_of(ledger: Ledger, question: ConsumersOf) -> tuple[StepRecord, ...]:
