@@ -13,7 +13,6 @@ from cupola.event import (
     RunMoved,
     RunSealed,
     RunStarted,
-    RunState,
     StepCached,
     StepFailed,
     StepFinished,
@@ -22,8 +21,8 @@ from cupola.event import (
     StepStarted,
     decode_event,
     encode_event,
-    fold,
 )
+from cupola.fold import RunState, fold
 
 FAILURE = Failure("ValueError", "no", "Traceback", "a.py:1 in f")
 OUTPUT = OutputRecord("output", "p/f/output", Manifest("value", 1, "int", "val:1", 1, b"\x05"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def test_a_shortened_and_a_changed_journal_are_told_apart(store, run):
     frames = b"".join(journal.frame(event) for event in encoded(whole(other)))
     path.write_bytes(data[: journal.HEADER_BYTES] + frames)
     assert findings(store.home) == [("error", f"journal and database disagree about run {run}")]
+
+
+def test_a_state_in_the_database_that_the_journal_does_not_say_is_an_error_until_a_rebuild(store, run):
+    with sqlite3.connect(store.home / "cupola.db") as db:
+        db.execute("UPDATE run SET status = 'failed' WHERE id = ?", (run,))
+    steps = "with 2 completed"
+    what = f"run {run} is failed {steps} in the database, and completed {steps} by its journal"
+    assert findings(store.home) == [("error", what)]
+    rebuild(store.home)
+    assert findings(store.home) == []
 
 
 def test_a_bad_tail_is_a_warning(store):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,8 @@ from cupola import journal
 from cupola.artifacts.blobs import Blobs, read_chunks
 from cupola.digest import blob_hasher, blob_of
 from cupola.errors import CupolaError, Damaged
+from cupola.event import decode_event
+from cupola.fold import RunState, fold
 from cupola.stores import catalogue, inspection
 from cupola.stores.database import Database
 from cupola.stores.files import CATALOGUE, DATABASE
@@ -161,6 +164,33 @@ def _compare(folder: Path, head: inspection.Head, frames: list[journal.Frame]) -
     elif len(frames) > head.seq and head.sealed:
         extra = len(frames) - head.seq
         yield Finding("error", f"the journal of run {folder.name} has {extra} events after its end", where, _REBUILD)
+    else:
+        yield from _compare_states(folder, head, frames[: head.seq])
+
+
+def _compare_states(folder: Path, head: inspection.Head, frames: list[journal.Frame]) -> Iterator[Finding]:
+    """Hold what the database says of a run and its steps against what its events add up to."""
+    state = RunState()
+    try:
+        for frame in frames:
+            fold(state, decode_event(frame.event))
+    except msgspec.DecodeError:
+        return  # what can't be applied is told as such
+    steps = Counter(str(step.status) for step in state.steps.values())
+    known, true = (head.status, _in_words(head.steps)), (str(state.status), _in_words(steps))
+    if known != true:
+        yield Finding(
+            "error",
+            f"run {folder.name} is {' with '.join(known)} in the database, and {' with '.join(true)} by its journal",
+            str(folder),
+            _REBUILD,
+        )
+
+
+def _in_words(steps: Mapping[str, int]) -> str:
+    """Return how many steps are in which state; those that never began have no events."""
+    counted = [f"{number} {word}" for word, number in sorted(steps.items()) if number and word != "pending"]
+    return ", ".join(counted) or "no steps"
 
 
 def _check_tails(folder: Path) -> Iterator[Finding]:

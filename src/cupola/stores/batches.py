@@ -5,9 +5,9 @@ from __future__ import annotations
 from cupola import journal
 from cupola.digest import checksum
 from cupola.event import StepCached, StepFinished
+from cupola.stores.drafts import Batch, StepDraft
 from cupola.stores.inserts import insert_rows
 from cupola.stores.metadata import typed
-from cupola.stores.projection import Batch, StepDraft
 from cupola.stores.rows import StepDetail, encode
 from cupola.stores.versions import Given, given_by, write_versions
 

@@ -9,6 +9,7 @@ import msgspec
 
 from cupola.stores import records
 from cupola.stores.database import Database
+from cupola.stores.rows import decode_counts
 
 CHUNK = 500
 """Versions that are read at a time."""
@@ -29,11 +30,21 @@ _ORPHANS = {
 
 
 class Head(msgspec.Struct, frozen=True):
-    """How far the database has a run's journal, and the chained digest up to there."""
+    """What the database has of a run.
+
+    Attributes:
+        seq: How far it has the run's journal.
+        digest: The chained digest up to there.
+        sealed: Whether that is its end.
+        status: The state of the run.
+        steps: Number of steps by status word.
+    """
 
     seq: int
     digest: bytes
     sealed: bool
+    status: str
+    steps: dict[str, int]
 
 
 def check_integrity(database: Database) -> list[str]:
@@ -58,8 +69,8 @@ def list_dead_letters(database: Database) -> list[tuple[str, int, str]]:
 
 def list_heads(database: Database) -> dict[str, Head]:
     """Return how far the database knows each run."""
-    rows = database.reading().execute("SELECT id, head, digest, sealed FROM run ORDER BY number")
-    return {row[0]: Head(row[1], row[2], bool(row[3])) for row in rows}
+    rows = database.reading().execute("SELECT id, head, digest, sealed, status, counts FROM run ORDER BY number")
+    return {row[0]: Head(row[1], row[2], bool(row[3]), row[4], decode_counts(row[5])) for row in rows}
 
 
 def list_blobs(database: Database) -> Iterator[tuple[str, list[str]]]:

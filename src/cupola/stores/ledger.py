@@ -20,8 +20,9 @@ from cupola.store import Applied
 from cupola.stores.batches import write_batch
 from cupola.stores.changes import remove_run
 from cupola.stores.database import Database
+from cupola.stores.drafts import Batch, RunDraft, load_open_steps, load_run, start_run
 from cupola.stores.files import WAIT_S
-from cupola.stores.projection import Batch, RunDraft, apply_events, load_open_steps, load_run, start_run
+from cupola.stores.projection import apply_events
 from cupola.stores.rows import StepNames, outline
 from cupola.stores.versions import Given
 
