@@ -13,7 +13,7 @@ from cupola import Client
 PROGRAM = """
 import os, sys
 from cupola import pipeline, step
-from cupola.engine import driver, launch, sealing
+from cupola.engine import ending, launch, sealing
 from cupola.stores import sql
 
 @step
@@ -34,7 +34,7 @@ def archive_and_die(*args):
     os._exit(9)
 
 def inject(where):
-    if where == "finish": driver.Driver._finish = die
+    if where == "finish": ending.Ending.finish = die
     if where == "seal": launch.seal = die
     if where == "in seal": sql.SqlStore.seal = die
     if where == "archive": sealing.archive = die

@@ -8,7 +8,7 @@ of this, move by move.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cupola import artifacts
 from cupola.compiler.compile import Compiled
@@ -17,6 +17,7 @@ from cupola.engine.additions import Additions
 from cupola.engine.attempts import Attempts
 from cupola.engine.cache import CacheLookup, read_inputs
 from cupola.engine.desk import Desk, Verdict
+from cupola.engine.ending import Ending
 from cupola.engine.facts import FactFinder
 from cupola.engine.fan import resolve
 from cupola.engine.flights import Flight, Flights, changed_file, is_drawn
@@ -34,16 +35,15 @@ from cupola.engine.results import (
     stopped_outcome,
 )
 from cupola.engine.resume import Given
+from cupola.engine.shelf import Shelf
 from cupola.engine.site import Site, open_services
 from cupola.entities.artifact import Manifest
 from cupola.entities.run import Failure, RunStatus, StepStatus
 from cupola.event import (
-    RunFinished,
     RunMoved,
     StepFailed,
     StepFinished,
     StepRetrying,
-    StepsSkipped,
     StepStarted,
 )
 from cupola.failures import describe_failure
@@ -51,7 +51,6 @@ from cupola.ids import now
 from cupola.middleware.attempt import Moment
 from cupola.middleware.surroundings import keep_surroundings
 from cupola.snapshot import Snapshot, StepSpec
-from cupola.text import storable_text
 from cupola.worker import Outcome, Services, Task
 
 if TYPE_CHECKING:
@@ -77,8 +76,8 @@ class Driver:
         self._reporter = desk.reporter
         self._interrupts = desk.interrupts
         self._graph = Graph(compiled.snapshot.steps)
-        self._manifests: dict[tuple[int, str], Manifest] = {}
-        self._shared: dict[tuple[int, str], Any] = {}
+        self._shelf = Shelf(self._graph)
+        self._ending = Ending(desk, self._facts, self._graph)
         self._flights = Flights()
         self._failed: tuple[int, Outcome] | None = None
         self._is_cancelling = False
@@ -96,9 +95,9 @@ class Driver:
         )
         self._attempts = Attempts(site, desk, services)
         self._cache = CacheLookup(site.store, self._snapshot, site.blobs)
-        self._maps = Maps(compiled, self._graph, self._manifests, site.blobs, given)
+        self._maps = Maps(compiled, self._graph, self._shelf.manifests, site.blobs, given)
         self._given = given
-        self.additions = Additions(self._graph, self._maps, desk, self._options, self._manifests, given)
+        self.additions = Additions(self._graph, self._maps, desk, self._options, self._shelf.manifests, given)
         self.additions.restore()
         for position, outputs in sorted(given.done.items()):
             self._keep(position, outputs)
@@ -124,9 +123,9 @@ class Driver:
             for flight in self._flights.all():
                 self._take(flight, self._stopped(flight, error))
         if paused is not None and not self._interrupts.signal:
-            return self._pause(paused)
+            return self._ending.pause(paused)
         self._skip_the_rest()
-        return self._finish()
+        return self._ending.finish(self._failed)
 
     def go_on(self, patience_s: float = LOOK_EVERY_S) -> bool:
         """Make one move: start what can start, or wait for what runs, for at most so many seconds.
@@ -232,7 +231,7 @@ class Driver:
         spec = resolve(spec, self._graph)
         options = self._options[spec.options]
         live = self._maps.live(position)
-        inputs = read_inputs(spec, options, live.files, self._manifests, self._site.root)
+        inputs = read_inputs(spec, options, live.files, self._shelf.manifests, self._site.root)
         entry, note = self._maps.kept(position) or self.additions.kept.get(position), ""
         if entry is None and not self._maps.is_forced(position) and position not in self.additions.forced:
             entry, note = self._cache.find(spec, options, inputs)
@@ -250,8 +249,8 @@ class Driver:
             live=live,
             attempt=self._given.attempts.get(position, 0) + 1,
             tries=1,
-            manifests=self._manifests,
-            shared=self._shared,
+            manifests=self._shelf.manifests,
+            shared=self._shelf.objects,
         )
         is_apart = position in self.additions.apart or position in self._given.crashed
         self._flights.add(Flight(task, inputs, entry, [note] if note else [], now(), is_apart))
@@ -369,14 +368,12 @@ class Driver:
 
     def _end_well(self, flight: Flight, landed: Landed) -> None:
         position, outcome = flight.task.position, landed.outcome
-        changed = changed_file(flight, self._manifests, self._site.root)
+        changed = changed_file(flight, self._shelf.manifests, self._site.root)
         self._recorder.record(finished_event(flight, landed, changed))
         if outcome.recorded.has_checkpoint or flight.task.attempt > 1:
             self._forget_checkpoints((position,))
         self._keep(position, [(record.name, record.manifest) for record in outcome.outputs if not record.saved])
-        if self._graph.is_read(position):
-            for output, value in outcome.objects.items():
-                self._shared[position, output] = value
+        self._shelf.put_objects(position, outcome.objects)
 
     def _forget_checkpoints(self, finished: Iterable[int]) -> None:
         artifacts.checkpoints.forget(self._folder, (self._graph.steps[position].name for position in finished))
@@ -403,60 +400,34 @@ class Driver:
         """Note that a step is done; keep its outputs for as long as a step will read them."""
         self._graph.finish(position)
         made = list(outputs)
-        if self._graph.is_read(position):
-            for output, manifest in made:
-                self._manifests[position, output] = manifest
+        self._shelf.put(position, made)
         self._forget_read(position)
         if self.additions.listener is not None:
             self.additions.listener.step_done(position, made)
 
     def _forget_read(self, position: int) -> None:
-        # What nobody in this run reads any more is not kept, so that memory doesn't grow with the number of steps.
-        for source in self._graph.release(position):
-            outputs = [output.name for output in self._graph.steps[source].outputs]
-            for output in outputs if source not in self._graph.children else self._maps.items_of(source):
-                self._manifests.pop((source, output), None)
-                self._shared.pop((source, output), None)
+        self._shelf.clear(position, self._names_of)
+
+    def _names_of(self, position: int) -> list[str]:
+        """Return the names under which others read what a step has: its outputs, of a mapped one its items."""
+        if position in self._graph.children:
+            return self._maps.items_of(position)
+        return [output.name for output in self._graph.steps[position].outputs]
 
     def _skip_the_rest(self) -> None:
         for position in self._maps.stopped():
             self._maps.abandon(position)
             self._end_fan(position)
-        never: dict[int, list[int]] = {}
-        over = frozenset(self._given.over)  # they were before this driver, and are recorded as what became of them
-        for position, needed in self._graph.never_started().items():
-            if position in over:
-                continue
-            # Of a run that was stopped as a whole, what stopped it is the cause for all.
-            if self._interrupts.signal:
-                needed = -1
-            elif needed is None or self._snapshot.on_error != "continue":
-                needed = self._failed[0] if self._failed else -1
-            never.setdefault(needed, []).append(position)
-            self._reporter.step_finished(self._graph.steps[position].name, StepStatus.SKIPPED, 0.0)
-        for cause, positions in never.items():
-            self._recorder.record(StepsSkipped(now(), tuple(positions), cause))
+        self._ending.skip(frozenset(self._given.over), self._cause_of)
 
-    def _pause(self, paused: Paused) -> Verdict:
-        self._facts.finish(self._interrupts.is_stopped)
-        self._recorder.record(RunMoved(now(), RunStatus.PAUSED, storable_text(paused.question)))
-        self._recorder.record(RunFinished(now(), RunStatus.PAUSED, None, -1, self._log.warnings, self._log.position()))
-        return Verdict(RunStatus.PAUSED, paused.error)
-
-    def _finish(self) -> Verdict:
-        self._facts.finish(self._interrupts.is_stopped)
-        failed_step, outcome = self._failed or (-1, None)
+    def _cause_of(self, needed: int | None) -> int:
+        """Return the step for which another one never started, -1 for none, given the one that it needed in vain."""
+        # Of a run that was stopped as a whole, what stopped it is the cause for all.
         if self._interrupts.signal:
-            status = RunStatus.CANCELLED
-        else:
-            status = RunStatus.FAILED if outcome else RunStatus.COMPLETED
-        failure = outcome.failure if outcome else None
-        self._recorder.record(
-            RunFinished(now(), status, failure, failed_step, self._log.warnings, self._log.position())
-        )
-        return Verdict(
-            status, outcome.error if outcome else None, failed_step, self._interrupts.signal, self._interrupts.reason
-        )
+            return -1
+        if needed is None or self._snapshot.on_error != "continue":
+            return self._failed[0] if self._failed else -1
+        return needed
 
 
 def _leave_surroundings() -> Callable[[], None]:
